@@ -1,0 +1,85 @@
+"""geobook: the package on which every chapter of the book stands.
+
+Do deep networks trained with weight decay learn a geodesic in Wasserstein space? The functions
+here compute what Gai and Zhang (arXiv 2102.09235) measure: the tracks of data through a network,
+how straight they are, and how near the network's map is to optimal transport.
+
+Names are resolved on first use, so that ``import geobook`` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "Architecture": "networks",
+    "Assignment": "transport",
+    "Block": "networks",
+    "Dataset": "data",
+    "Line": "polylines",
+    "Lines": "polylines",
+    "Network": "networks",
+    "Recipe": "training",
+    "Stage": "networks",
+    "TransportReport": "scores",
+    "architecture": "networks",
+    "build": "networks",
+    "by_mode": "runtime",
+    "describe": "networks",
+    "device": "runtime",
+    "displacement_interpolation": "transport",
+    "evaluate": "evaluation",
+    "explore": "explorer",
+    "line_shape_ratio": "tracks",
+    "line_shape_score": "tracks",
+    "mode": "runtime",
+    "optimal_assignment": "transport",
+    "optimal_transport_score": "scores",
+    "panel": "live",
+    "record_tracks": "tracks",
+    "segment_lengths": "tracks",
+    "segment_proportions": "tracks",
+    "sweep": "sweeps",
+    "track_lines": "polylines",
+    "train": "training",
+    "transport_report": "scores",
+    "wasserstein2": "transport",
+}
+_MODULES = {
+    "check",
+    "controls",
+    "data",
+    "evaluation",
+    "experiments",
+    "explorer",
+    "live",
+    "networks",
+    "plots",
+    "results",
+    "runtime",
+    "scores",
+    "sweeps",
+    "tracks",
+    "training",
+    "transport",
+}
+
+__all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(import_module(f"geobook.{_HOME_OF[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"geobook.{name}")
+    else:
+        raise AttributeError(f"module 'geobook' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
