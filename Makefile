@@ -3,6 +3,9 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := $(RUN) -m pytest -q -n 2 --dist loadfile
 export MPLCONFIGDIR ?= $(CURDIR)/_build/matplotlib
+ifneq ($(GEOBOOK_MODE),full)
+export OMP_NUM_THREADS ?= 1
+endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

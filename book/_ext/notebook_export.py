@@ -56,6 +56,7 @@ class _Cells:
 
     done: list[dict[str, Any]] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
+    counted: int = 0
 
     def markdown(self, source: str) -> None:
         if source.strip():
@@ -67,7 +68,12 @@ class _Cells:
         metadata: dict[str, Any] = {"tags": tags} if tags else {}
         if {"remove-cell", "remove-input", "hide-input", "hide-cell"} & set(tags):
             metadata["jupyter"] = {"source_hidden": True}
-        cell = {"cell_type": "code", "execution_count": None, "metadata": metadata}
+        # Counted here, since a comparison takes a cell with outputs but no count for a mistake.
+        self.counted += 1
+        outputs = [
+            o | {"execution_count": self.counted} if "execution_count" in o else o for o in outputs
+        ]
+        cell = {"cell_type": "code", "execution_count": self.counted, "metadata": metadata}
         self._add({**cell, "outputs": outputs, "source": source.rstrip("\n")})
 
     def _add(self, cell: dict[str, Any]) -> None:

@@ -24,7 +24,9 @@ def available(device: torch.device | str = "cpu") -> int | None:
     """
     chosen = torch.device(device)
     if chosen.type == "cuda":
-        return torch.cuda.mem_get_info(chosen)[0]
+        # What torch keeps for reuse counts as free.
+        kept = torch.cuda.memory_reserved(chosen) - torch.cuda.memory_allocated(chosen)
+        return torch.cuda.mem_get_info(chosen)[0] + kept
     known = [free for free in (_free_of_machine(), _free_of_group()) if free is not None]
     return min(known, default=None)
 

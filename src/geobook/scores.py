@@ -153,7 +153,7 @@ def transport_report(x: Points, y: Points, slack: float = 1e-3) -> TransportRepo
     costs = PairCosts(x, y)
     discount = slack * costs.own_cost
     best = costs.solve()
-    # A map that is optimal even at the surcharge needs no further look, and so on.
+    # A score of 0 cannot go lower, one of 1 not higher.
     low = costs.solve(-discount) if discount > 0 and best.kept > 0 else best
     high = costs.solve(discount) if discount > 0 and best.kept < 1 else best
     saved = costs.saving(best.permutation)

@@ -82,13 +82,15 @@ def assignment_memory(points: int, dtype: torch.dtype = torch.float32) -> int:
     Returns
     -------
     int
-        Bytes: n^2 numbers, and some hundred more for each point. Where many points coincide SciPy
-        may have to finish, which takes 16 n^2 bytes of main memory more, if they are free.
+        Bytes: n^2 numbers, 2 kB for each point, and working space; copies of the clouds come on
+        top.
+        Where many points coincide SciPy may have to finish, which takes 16 n^2 bytes of main
+        memory more, if they are free.
 
     Examples
     --------
-    >>> assignment_memory(10_000) / 10**9
-    0.42...
+    >>> round(assignment_memory(10_000) / 10**9, 2)
+    0.49
     """
     bytes_each = torch.finfo(dtype).bits // 8
     return points**2 * bytes_each + points * assignment.CANDIDATES * 32 + 2**26
