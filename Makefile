@@ -1,11 +1,8 @@
 # `make` lists the targets. Each is one line of work; the rest is in scripts/.
 PYTHON ?= python3
 RUN := .venv/bin/python
-TEST := $(RUN) -m pytest -q -n 2 --dist loadfile
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
 export MPLCONFIGDIR ?= $(CURDIR)/_build/matplotlib
-ifneq ($(GEOBOOK_MODE),full)
-export OMP_NUM_THREADS ?= 1
-endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -37,13 +34,13 @@ test-notebooks: book ## run every notebook, compare its outputs
 	GEOBOOK_STATIC=1 $(TEST) --nbval notebooks --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-browser: book ## the built pages in a real Chromium
-	$(RUN) -m pytest -q tests/browser
+	$(TEST) tests/browser
 
 notebooks: book ## write notebooks/ anew from the chapters
 	@$(RUN) scripts/update_notebooks.py
 
 bench: environment ## ratios against named alternatives
-	$(RUN) -m benchmarks
+	$(RUN) benchmarks/assignment.py && $(RUN) benchmarks/sweep.py
 
 results: environment ## run again what results/ holds
 	$(RUN) -m geobook reproduce digits --out results

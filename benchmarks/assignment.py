@@ -102,6 +102,7 @@ def measure(case: str, n: int, repeat: int, device: torch.device, easy: bool) ->
     building, solving = [], []
     with PeakMemory() as peak:
         for _ in range(repeat):
+            costs = None  # else two matrices would be alive at once
             seconds, costs = timed(lambda: PairCosts(x, y), device)
             building.append(seconds)
             seconds, found = timed(costs.solve, device)

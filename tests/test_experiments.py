@@ -6,6 +6,7 @@ import torch
 from geobook import experiments, networks, results
 from geobook.data import Dataset
 from geobook.experiments import EXPERIMENTS, Experiment, Plan, projected_tracks
+from geobook.sweeps import Run
 from geobook.training import Recipe, probe_points
 
 
@@ -91,6 +92,24 @@ def test_report_marks_what_is_missing():
     assert lines[1].split()[:4] == ["ResNet", "5", "0.1", "1"]
     assert "2.000" in lines[1]
     assert "2.000" not in lines[2]
+
+
+def test_a_diverged_run_has_a_row_without_scores():
+    run = Run(
+        config={
+            "residual": True,
+            "recipe": {"weight_decay": 0.1, "seed": 2},
+            "architecture": {"stages": [{"blocks": 3}]},
+        },
+        history={key: [] for key in ("epoch", "loss", "accuracy", "test_accuracy", "lss")},
+        scores=None,
+        seconds=1.0,
+        diverged="the loss became nan",
+    )
+    row = experiments._row(run)
+    assert (row["kind"], row["blocks"], row["weight_decay"], row["seed"]) == ("ResNet", 3, 0.1, 2)
+    assert row["diverged"] == "the loss became nan"
+    assert "lss" not in row
 
 
 def test_plans_of_all_experiments():

@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from geobook import results
@@ -53,6 +54,25 @@ def test_unknown_and_impossible_names(tmp_path):
     for name in ("../toy", "", "a b", 3):
         with pytest.raises(ValueError, match="letters, digits and hyphens"):
             results.save(name, DATA, about="", provenance={}, where=tmp_path)
+
+
+def test_curves_by_kind_and_seed(tmp_path):
+    rows = [
+        {"kind": kind, "seed": seed, "weight_decay": decay, "blocks": 5, "lss": 10 * seed + decay}
+        for kind in ("plain", "ResNet")
+        for seed in (0, 1)
+        for decay in (2.0, 1.0)
+    ]
+    del rows[0]["lss"]
+    saved(tmp_path, {"runs": rows[:-1]})
+    published = results.load("toy", tmp_path)
+    decays, curves = published.curves("lss", blocks=5)
+    assert decays == [1.0, 2.0]
+    np.testing.assert_equal(curves["plain"], [[1.0, np.nan], [11.0, 12.0]])
+    np.testing.assert_equal(curves["ResNet"], [[1.0, 2.0], [np.nan, 12.0]])
+    for score, blocks in (("lss", 6), ("ots", 5)):
+        with pytest.raises(ValueError, match=f"no run of 'toy' has a {score}"):
+            published.curves(score, blocks=blocks)
 
 
 def test_rounded():

@@ -78,6 +78,21 @@ def test_processes_give_what_one_process_gives():
     assert one.runs[0].collected[1] == 60
 
 
+def test_backends_that_give_everything_at_the_end(monkeypatch):
+    original = joblib.Parallel
+
+    def simple(n_jobs, return_as="list"):
+        if return_as != "list":
+            raise ValueError("Backend does not support return_as")
+        return original(n_jobs=n_jobs)
+
+    one = sweep(SMALL, blobs(), RECIPE, jobs=1, **AXES)
+    monkeypatch.setattr(joblib, "Parallel", simple)
+    with joblib.parallel_config(backend="threading"):
+        two = sweep(SMALL, blobs(), RECIPE, jobs=2, **AXES)
+    assert [numbers(run) for run in one] == [numbers(run) for run in two]
+
+
 def test_order_selection_and_table():
     done = sweep(SMALL, blobs(), RECIPE, ots=False, **AXES)
     rows = done.table()
@@ -115,6 +130,22 @@ def test_a_diverged_run_is_a_result():
     assert all("training diverged" in run.diverged and run.scores is None for run in bad)
     assert all(run.scores for run in done.select(weight_decay=0.0))
     assert bad.table()[0]["lss"] is None
+
+
+def test_a_network_that_cannot_be_scored_does_not_stop_the_others(monkeypatch):
+    original = sweeps.evaluate
+
+    def overflowing(network, *rest, **options):
+        if network.residual:
+            raise ValueError("track must be finite")
+        return original(network, *rest, **options)
+
+    monkeypatch.setattr(sweeps, "evaluate", overflowing)
+    done = sweep(SMALL, blobs(), RECIPE, weight_decays=[0.0], collect=first_weight, progress=False)
+    assert done.runs[0].scores
+    assert done.runs[1].scores is None
+    assert done.runs[1].collected is None
+    assert "could not be scored: track must be finite" in done.runs[1].diverged
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,11 @@ from npm_package import MATHJAX, NpmUnavailableError, fetch
 LOGGER = logging.getLogger(__name__)
 AFTER_THE_THEME = 900
 DESCRIPTION_LENGTH = 200
-_LIST, _PLAIN_LIST = '<div role="list" class="citation-list">', '<div class="citation-list">'
+# Roles and labels that tell a screen reader something else than the page shows.
+_MISLEADING = {
+    '<div role="list" class="citation-list">': '<div class="citation-list">',
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -94,8 +98,8 @@ def adjust_page(
     context["css_files"] = [s for s in context.get("css_files", []) if not _is_thebe(s)]
     if tree is not None and (text := description(tree)):
         context["metatags"] += f'\n<meta name="description" content="{text}" />'
-    if "body" in context:  # a list role whose entries are no list items tells a screen reader wrong
-        context["body"] = context["body"].replace(_LIST, _PLAIN_LIST)
+    for wrong, right in _MISLEADING.items():
+        context["body"] = context.get("body", "").replace(wrong, right)
     if _is_notebook(app, pagename):
         name = f"notebooks/{Path(pagename).name}.ipynb"
         for group in context.get("header_buttons", []):

@@ -5,7 +5,7 @@ stacks in processes of one thread each: on CPUs that measured fastest. All else 
 by network. Either way a run's outcome does not depend on the others in the sweep.
 
 The processes are joblib's: ``with joblib.parallel_config(backend="dask"):`` around the call moves
-the same sweep to a cluster.
+the same sweep to a cluster. A folder for the runs must then be one that all machines share.
 """
 
 from __future__ import annotations
@@ -413,7 +413,11 @@ def _worked(
         for group in groups:
             yield _work(group, data, test, scoring, store)
         return
-    parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+    try:
+        parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+    except ValueError:
+        # Some backends, and joblib before 1.4, give all results together at the end.
+        parallel = joblib.Parallel(n_jobs=processes)
     yield from parallel(
         joblib.delayed(_work)(group, data, test, scoring, store) for group in groups
     )
@@ -484,16 +488,25 @@ def _scored(
     scores = collected = weights = None
     network.eval()
     if diverged is None:
-        scores = evaluate(network, data, points=scoring.points, ots=scoring.ots)
-        if test is not None:
-            held_out = evaluate(network, test, points=2, ots=False)
-            scores["test_accuracy"] = held_out["accuracy"]
-            scores["test_loss"] = held_out["loss"]
-        if scoring.collect is not None:
-            collected = scoring.collect(network, data)
+        try:
+            scores = _all_scores(network, data, test, scoring)
+        except ValueError as error:
+            # Finite weights can still make states that overflow.
+            diverged = f"the trained network could not be scored: {error}"
+    if scores is not None and scoring.collect is not None:
+        collected = scoring.collect(network, data)
     if scoring.keep_models:
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
     return Run(task.config, history, scores, 0.0, diverged, collected, weights)
+
+
+def _all_scores(network: Network, data: Any, test: Any, scoring: _Scoring) -> dict[str, Any]:
+    scores = evaluate(network, data, points=scoring.points, ots=scoring.ots)
+    if test is not None:
+        held_out = evaluate(network, test, points=2, ots=False)
+        scores["test_accuracy"] = held_out["accuracy"]
+        scores["test_loss"] = held_out["loss"]
+    return scores
 
 
 @contextmanager

@@ -151,15 +151,11 @@ def show_in(theme: str, url: str, open_page: Open) -> Page:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @every_page
-def test_text_stands_out_from_its_ground(name: str, theme: str, site: str, open_page: Open):
+def test_text_stands_out_and_axe_finds_nothing_serious(
+    name: str, theme: str, site: str, axe: str, open_page: Open
+):
     page = show_in(theme, site + name, open_page)
     assert page.evaluate(CONTRASTS) == []
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@every_page
-def test_axe_finds_nothing_serious(name: str, theme: str, site: str, axe: str, open_page: Open):
-    page = show_in(theme, site + name, open_page)
     page.evaluate(axe)
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     serious = [
@@ -193,10 +189,13 @@ def test_the_page_works_from_a_folder(name: str, tmp_path_factory, open_page: Op
 
 def test_the_offline_copy_opens_at_its_start_and_searches(tmp_path_factory, open_page: Open):
     copy = offline_copy(tmp_path_factory)
-    page = open_page((copy / "index.html").as_uri()).page
-    page.wait_for_url("**/book/index.html")
-    page.goto((copy / "search.html").as_uri() + "?q=straight")
-    page.wait_for_selector("ul.search li a")
+    opened = open_page((copy / "index.html").as_uri())
+    opened.page.wait_for_url("**/book/index.html")
+    opened.page.goto((copy / "search.html").as_uri() + "?q=straight")
+    opened.page.wait_for_selector("ul.search li a")
+    # The results are there; the excerpts under them are not, since a folder answers no fetch.
+    blocked = ("Access to fetch at 'file:", "net::ERR_FAILED", "Failed to fetch")
+    opened.complaints[:] = [c for c in opened.complaints if not any(b in c for b in blocked)]
 
 
 _COPIES: dict[str, Path] = {}
