@@ -111,7 +111,8 @@ def look(kind: Hashable, position: int = 2) -> Look:
     position : int
         Place in `COLOURS` for other kinds; the first two belong to the fixed roles.
     """
-    name = {True: "resnet", "residual": "resnet", False: "plain"}.get(kind, kind)
+    lower = kind.lower() if isinstance(kind, str) else kind
+    name = {True: "resnet", "residual": "resnet", False: "plain"}.get(lower, lower)
     if name in KINDS:
         return KINDS[name]
     place = count(position, "position", 0) % len(COLOURS)

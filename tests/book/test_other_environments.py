@@ -1,7 +1,8 @@
 """The notebooks elsewhere: in an older notebook service, and twice in fresh processes.
 
 The older environment borrows torch, numpy and the like from the environment that runs the tests
-(by a .pth file, which saves gigabytes) and has its own, older IPython and ipywidgets in front.
+(by links, which saves gigabytes), all but geobook; its own, older IPython and ipywidgets stand in
+front.
 """
 
 from __future__ import annotations
@@ -78,18 +79,25 @@ def run(python: Path | str, code: str, stdin: str = "", **settings: str) -> str:
     return done.stdout
 
 
+def borrow(packages: Path) -> None:
+    """Put what the tests' environment holds, without geobook, behind an environment's own."""
+    borrowed = FOLDER / "borrowed"
+    borrowed.mkdir()
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "geobook" not in entry.name and entry.suffix != ".pth":
+            (borrowed / entry.name).symlink_to(entry)
+    (packages / "borrowed.pth").write_text(f"{borrowed}\n")
+
+
 @pytest.fixture(scope="module")
 def older() -> Path:
     """Python of the older environment, without geobook."""
     python = FOLDER / "bin" / "python"
     stamp = FOLDER / "installed.txt"
-    wanted = "\n".join([sys.version, *OLDER])
+    wanted = "\n".join([sys.version, *OLDER, (ROOT / "requirements.txt").read_text()])
     if not stamp.is_file() or stamp.read_text() != wanted:
         venv.create(FOLDER, with_pip=True, clear=True)
-        borrowed = Path(
-            run(python, "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-        )
-        (borrowed / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        borrow(Path(run(python, "import sysconfig; print(sysconfig.get_path('purelib'))").strip()))
         pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", *OLDER]
         if subprocess.run(pip, check=False).returncode:
             missing("the older environment's packages could not be installed")
