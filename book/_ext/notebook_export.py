@@ -154,9 +154,11 @@ def kept_outputs(outputs: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, A
     for output in outputs:
         kind = output["output_type"]
         if kind == "stream":
-            kept.append(
-                {"name": output["name"], "output_type": kind, "text": _lines(output["text"])}
-            )
+            text = _lines(output["text"])
+            if kept and kept[-1].get("name") == output["name"]:
+                # Where a kernel cuts its stream into messages is chance.
+                text = _lines([*kept.pop()["text"], *text])
+            kept.append({"name": output["name"], "output_type": kind, "text": text})
         elif kind == "error":
             line = f"{output['ename']}: {output['evalue']}"
             kept.append({**output, "traceback": [line]})

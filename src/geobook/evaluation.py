@@ -100,7 +100,7 @@ def settle_norms(model: nn.Module, images: Tensor) -> nn.Module:
         norm.momentum = None
     try:
         model.train()
-        model(images)
+        model(images.to(next(model.parameters()).device))
     finally:
         model.train(was_training)
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -166,7 +166,7 @@ def sweep(
     score_every: int = 1,
     keep_models: bool = False,
     collect: Collect | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     stacked: bool | None = None,
 ) -> Sweep:
     """Train and score a network for every combination of settings.
@@ -204,8 +204,8 @@ def sweep(
         ``collect(model, data)`` is called with every trained network, in the process that trained
         it; what it returns, plain numbers, lists and dicts, becomes ``run.collected``. Must be a
         function of a module.
-    device : torch.device or str
-        Where to train.
+    device : torch.device or str, optional
+        Where to train; by default where the data are.
     stacked : bool, optional
         Whether to train in stacks; by default where that is faster.
 
@@ -214,9 +214,9 @@ def sweep(
     ValueError
         If a setting is out of range or an axis is empty.
     """
-    where = torch.device(device)
-    data = _moved(data, "data")
-    test = None if test is None else _moved(test, "test")
+    data = _checked(data, "data")
+    where = next(iter(data)).device if device is None else torch.device(device)
+    test = None if test is None else _checked(test, "test")
     scoring = _Scoring(points, ots, score_points, score_every, keep_models, collect, str(where))
     axes = {"weight_decays": weight_decays, "residual": residual, "seeds": seeds}
     tasks = _tasks(architecture, recipe, axes, blocks, data, test, scoring)
@@ -266,8 +266,8 @@ def outlook(
     collect: Collect | None = None,
 ) -> Outlook:
     """Say what `sweep` with these arguments would have to do, without doing it."""
-    data = _moved(data, "data")
-    test = None if test is None else _moved(test, "test")
+    data = _checked(data, "data")
+    test = None if test is None else _checked(test, "test")
     scoring = _Scoring(points, ots, score_points, score_every, False, collect, "cpu")
     axes = {"weight_decays": weight_decays, "residual": residual, "seeds": seeds}
     tasks = _tasks(architecture, recipe, axes, blocks, data, test, scoring)
@@ -575,10 +575,12 @@ def _code() -> str:
 # --- descriptions ---------------------------------------------------------------------------------
 
 
-def _moved(data: Iterable[Tensor], name: str) -> Any:
+def _checked(data: Iterable[Tensor], name: str) -> Any:
     """Check the data; keep a Dataset as it is, for its name and augmentation."""
-    pair = as_pair(data, name, torch.device("cpu"))
-    return data if hasattr(data, "augmented") else pair
+    if hasattr(data, "augmented"):
+        return data
+    first = data[0] if isinstance(data, tuple | list) and data else None
+    return as_pair(data, name, getattr(first, "device", torch.device("cpu")))
 
 
 def _described(data: Any) -> dict[str, Any]:

@@ -164,6 +164,15 @@ def test_outputs_that_a_comparison_would_miss_are_reported():
     assert notebook_export.kept_outputs([failed])[0][0]["traceback"] == ["E: v"]
 
 
+def test_a_stream_is_one_however_it_was_cut():
+    parts = [
+        {"output_type": "stream", "name": "stdout", "text": text} for text in ("a", " b\nc", "\n")
+    ]
+    assert notebook_export.kept_outputs(parts)[0] == [
+        {"output_type": "stream", "name": "stdout", "text": ["a b\n", "c\n"]}
+    ]
+
+
 @pytest.mark.parametrize(
     ("tex", "number", "expected"),
     [

@@ -72,10 +72,11 @@ class Opened:
     page: Any
     complaints: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
 
     def note(self, text: str) -> None:
-        """Keep a complaint, unless it is known to be harmless."""
-        if not any(known in text for known in HARMLESS):
+        """Keep a complaint, unless it is expected or known to be harmless."""
+        if not any(known in text for known in (*HARMLESS, *self.expected)):
             self.complaints.append(text)
 
 
