@@ -133,7 +133,7 @@ def measure(case: str, n: int, repeat: int, device: torch.device, easy: bool) ->
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, nargs="+", default=[2000, 5000])
+    parser.add_argument("--n", type=int, nargs="+", default=[5000, 10_000])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--scipy-gets", choices=("distances", "ours"), default="distances")
@@ -142,7 +142,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     measure("random", 500, 1, device, True)
     print(f"{torch.get_num_threads()} threads, {device}, dimension {DIMENSION}; gap and cost in")
-    print("squared distance per point; 'same' is the share of equal partners")
+    print("squared distance per point; 'same' is the share of equal partners. The aim is a ratio")
+    print("of 15 at n = 10000 on all but the last case; --device cuda measures a GPU.")
     header = None
     for n in arguments.n:
         for case in arguments.cases:

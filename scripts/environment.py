@@ -18,11 +18,14 @@ def main():
     if sys.version_info < (3, 11):  # noqa: UP036 (this very file runs on what the user has)
         found = ".".join(map(str, sys.version_info[:3]))
         sys.exit(f"Python 3.11 or newer is needed, this is {found}: try `make PYTHON=python3.12`")
-    digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
+    parts = [sys.version.encode(), *((ROOT / name).read_bytes() for name in INPUTS)]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == digest:
         return
-    print("Installing the pinned packages into .venv (once, about two minutes)", flush=True)
-    if not PYTHON.exists() and _run(sys.executable, "-m", "venv", VENV):
+    print("Installing the pinned packages into .venv (once, some minutes)", flush=True)
+    # Without a stamp the last attempt broke off, so what it left is not to be trusted.
+    how = ("--clear",) if VENV.exists() and not STAMP.exists() else ()
+    if (how or not PYTHON.exists()) and _run(sys.executable, "-m", "venv", *how, VENV):
         sys.exit("Python could not make a virtual environment (Debian: install python3-venv)")
     pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     # The constraint keeps a later, looser requirement from moving a pin.

@@ -25,7 +25,7 @@ _kept_libraries: list[torch.library.Library] = []
 def datasets() -> ModuleType:
     """Import `torchvision.datasets`.
 
-    The registry's torchvision beside a CPU build of torch fails at import, because its compiled
+    The released torchvision beside a CPU build of torch fails at import, because its compiled
     operators do not load and two of them are only then found not to be declared. On exactly that
     error, declare them and import again; the data sets never call them.
 

@@ -48,6 +48,8 @@ def arc(segments: int, angle: float) -> Tensor:
     -------
     Tensor, shape (segments + 1, 1, 2)
     """
+    if not math.isfinite(angle):
+        raise ValueError(f"angle must be a finite number, not {angle!r}")
     turn = torch.linspace(0.0, float(angle), count(segments, "segments") + 1, dtype=torch.float64)
     return torch.stack([turn.cos(), turn.sin()], dim=1).unsqueeze(1)
 
@@ -136,7 +138,7 @@ def shuffled_displacement(x: Points, y: Points, seed: int = 0) -> Tensor:
         If `x` and `y` do not hold equally many points of one dimension.
     """
     start, end = as_point_pair(x, y)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(count(seed, "seed", 0))
     order = torch.randperm(len(start), generator=generator).to(start.device)
     return start + (end - start)[order]
 

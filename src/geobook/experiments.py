@@ -131,10 +131,10 @@ def run(
         part: sweep(**plan.settings(part), jobs=jobs, folder=store, progress=progress)
         for part in plan.sweeps
     }
-    runs = {id(run.config): run for done in swept.values() for run in done}
+    runs = [run for done in swept.values() for run in done]
     first = next(iter(swept.values()))
     return {
-        "runs": [_row(run) for run in runs.values()],
+        "runs": [_row(run) for run in runs],
         "untrained": _untrained(plan, jobs),
         "tracks": _pictures(first, plan),
         "recipe": {"architecture": plan.architecture, **_recipe_fields(plan.recipe)},

@@ -84,6 +84,9 @@ def panel(
     Weights, batches and scores depend on the chosen settings alone: the same settings give the
     same result again.
     """
+    for given, name in ((data, "data"), (test, "test")):
+        if given is not None and not isinstance(given, Dataset):
+            raise TypeError(f"{name} must be a geobook.data.Dataset, not {given!r}")
     choices = {
         "weight_decay": _choices(weight_decays, "weight_decays", non_negative),
         "blocks": _choices(blocks, "blocks", count),

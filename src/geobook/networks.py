@@ -21,7 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from geobook.validation import count, one_of, positive
+from geobook import runtime
+from geobook.validation import count, one_of, positive, switch
 
 Norm = Literal["none", "inner", "both"]
 NORMS = ("none", "inner", "both")
@@ -135,6 +136,10 @@ class Architecture:
         **fields
             Any field of `Architecture`, for example ``norm="none"``.
         """
+        unknown = sorted(set(fields) - set(self.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(("blocks", "width", *self.__dataclass_fields__))
+            raise ValueError(f"an architecture has {known}; it has no {', '.join(unknown)}")
         stages = fields.pop("stages", self.stages)
         if blocks is not None:
             stages = tuple(replace(stage, blocks=blocks) for stage in stages)
@@ -222,7 +227,7 @@ class Block(nn.Module):
         hidden = stage.hidden or stage.width
         convolutional = len(stage.shape) == 3
         inner, outer = norm != "none", norm == "both"
-        self.residual = residual
+        self.residual = switch(residual, "residual")
         self.first = _linear_map(stage.width, hidden, convolutional, bias and not inner)
         self.first_norm = _norm(hidden, convolutional) if inner else nn.Identity()
         self.second = _linear_map(hidden, stage.width, convolutional, bias and not outer)
@@ -282,7 +287,7 @@ class Network(nn.Module):
 
     def __init__(self, architecture: Architecture, residual: bool) -> None:
         super().__init__()
-        self.architecture, self.residual = architecture, residual
+        self.architecture, self.residual = architecture, switch(residual, "residual")
         self.transitions = nn.ModuleList(_transitions(architecture))
         self.stages = nn.ModuleList(
             nn.ModuleList(
@@ -359,7 +364,7 @@ def build(
     Raises
     ------
     ValueError
-        If the architecture is unknown or a change is out of range.
+        If the architecture or the device is unknown or a change is out of range.
 
     Examples
     --------
@@ -368,11 +373,12 @@ def build(
     torch.Size([2, 10])
     """
     chosen = architecture(which, **changes)
+    where = runtime.device("cpu" if device is None else device)
     with torch.device("meta"):
         network = Network(chosen, residual)
     network = network.to_empty(device="cpu")
     _initialise(network, count(seed, "seed", 0))
-    return network.to(device) if device is not None else network
+    return network.to(where)
 
 
 @dataclass(frozen=True)

@@ -844,6 +844,8 @@ def image_grid(
         )
     if not len(pixels):
         raise ValueError("images must hold at least one image, not none")
+    if hasattr(titles, "tolist"):
+        titles = titles.tolist()
     if titles is not None and len(titles) != len(pixels):
         raise ValueError(f"titles must hold {len(pixels)} entries, not {len(titles)}")
     low, high = float(pixels.min()), float(pixels.max())

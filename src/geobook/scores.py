@@ -63,7 +63,7 @@ class TransportReport:
         return [
             ("optimal transport score", f"{self.ots:.4f}"),
             (
-                f"its interval at a cost slack of {self.slack:.2g}",
+                f"its range at a price of {self.slack:.2g} a point",
                 f"{self.ots_low:.4f} to {self.ots_high:.4f}",
             ),
             ("excess cost", f"{self.excess_cost:.4g}"),

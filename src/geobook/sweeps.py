@@ -28,12 +28,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geobook import networks
+from geobook import networks, runtime
 from geobook.evaluation import evaluate
 from geobook.networks import Architecture, Network
 from geobook.stacks import member_state, stack, stackable
 from geobook.training import History, Recipe, Trainer, as_pair, digest
-from geobook.validation import count, non_negative
+from geobook.validation import count, non_negative, switch
 
 Collect = Callable[[Network, Iterable[Tensor]], Any]
 
@@ -215,7 +215,7 @@ def sweep(
         If a setting is out of range or an axis is empty.
     """
     data = _checked(data, "data")
-    where = next(iter(data)).device if device is None else torch.device(device)
+    where = next(iter(data)).device if device is None else runtime.device(device)
     test = None if test is None else _checked(test, "test")
     scoring = _Scoring(points, ots, score_points, score_every, keep_models, collect, str(where))
     axes = {"weight_decays": weight_decays, "residual": residual, "seeds": seeds}
@@ -345,6 +345,8 @@ def _tasks(
     for name, values in {**axes, "blocks": (0,) if blocks is None else blocks}.items():
         if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
             raise ValueError(f"{name} must hold at least one value, not {values!r}")
+    for identity in axes["residual"]:
+        switch(identity, "residual")
     depths = [architecture] if blocks is None else [architecture.changed(blocks=b) for b in blocks]
     decays = [non_negative(decay, "weight_decays") for decay in axes["weight_decays"]]
     seeds = [count(seed, "seeds", 0) for seed in axes["seeds"]]

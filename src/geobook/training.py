@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from geobook.networks import Network
 from geobook.tracks import line_shape_ratio, line_shape_score, record_tracks
-from geobook.validation import count, non_negative, one_of, positive
+from geobook.validation import count, non_negative, one_of, positive, switch
 
 History = dict[str, list[Any]]
 OnEpoch = Callable[[int, History, nn.Module], bool | None]
@@ -89,6 +89,7 @@ class Recipe:
         one_of(self.optimizer, "optimizer", ("sgd", "adamw"))
         one_of(self.schedule, "schedule", ("cosine", "constant", "step"))
         one_of(self.decay_on, "decay_on", ("all", "weights"))
+        switch(self.augment, "augment")
         positive(self.learning_rate, "learning_rate")
         non_negative(self.weight_decay, "weight_decay")
         count(self.epochs, "epochs")
@@ -200,7 +201,11 @@ def train(
     ValueError
         If the data do not fit, or the checkpoint is damaged or belongs to another run.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {model!r}")
     recipe = Recipe() if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a Recipe, not {recipe!r}")
     trainer = Trainer(
         model, data, [recipe], test=test, score_points=score_points, score_every=score_every
     )
@@ -268,11 +273,18 @@ class Trainer:
         self.model, self.data, self.recipe = model, data, recipes[0]
         self.members = len(recipes)
         self.weight_decays = [recipe.weight_decay for recipe in recipes]
-        where = next(model.parameters()).device
+        where = _device_of(model)
         self.images, self.labels = as_pair(data, "data", where)
         self.test = None if test is None else as_pair(test, "test", where)
         if self.recipe.augment and (self.members > 1 or not hasattr(data, "augmented")):
             raise ValueError("augment must be False for data that are not a geobook.data.Dataset")
+        if isinstance(model, Network):
+            classes = model.architecture.classes // self.members
+            if int(self.labels.max()) >= classes:
+                raise ValueError(
+                    f"data must hold labels below the {classes} classes of the network, "
+                    f"not {int(self.labels.max())}"
+                )
         self.probe = probe_points(self.images, count(score_points, "score_points", 0))
         self.score_every = count(score_every, "score_every")
         self.generators = [torch.Generator().manual_seed(recipe.seed) for recipe in recipes]
@@ -496,6 +508,13 @@ class Trainer:
         }
 
 
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError("model must have parameters to train, but it has none")
+    return parameter.device
+
+
 def as_pair(data: Iterable[Tensor], name: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Unpack inputs (n, ...) and labels (n,) and move them to the device.
 
@@ -520,6 +539,13 @@ def as_pair(data: Iterable[Tensor], name: str, device: torch.device) -> tuple[Te
         )
     if labels.dtype != torch.int64:
         raise ValueError(f"{name} must hold labels of type int64, not {labels.dtype}")
+    if int(labels.min()) < 0:
+        raise ValueError(f"{name} must hold labels from 0 on, not {int(labels.min())}")
+    if not images.is_floating_point():
+        raise ValueError(f"{name} must hold floating-point images, not {images.dtype}")
+    # A sum is finite unless a value is not; it takes no memory of the images' size.
+    if not torch.isfinite(images.sum(dtype=torch.float64)):
+        raise ValueError(f"{name} must hold finite images, but some values are NaN or infinite")
     return images.to(device), labels.to(device)
 
 

@@ -47,7 +47,7 @@ def as_points(value: Points, name: str, minimum: int = 2) -> torch.Tensor:
         raise ValueError(f"{name} must have shape (points, ...), not {tuple(tensor.shape)}")
     if len(tensor) < minimum:
         raise ValueError(f"{name} must hold at least {minimum} points, not {len(tensor)}")
-    return tensor.flatten(1)
+    return _with_coordinates(tensor.flatten(1), name)
 
 
 def as_point_pair(x: Points, y: Points, minimum: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,7 +74,7 @@ def as_track(value: Points, name: str = "track") -> torch.Tensor:
         raise ValueError(f"{name} must hold at least two layers, not {len(tensor)}")
     if tensor.shape[1] < 1:
         raise ValueError(f"{name} must hold at least one point, not 0")
-    return tensor.flatten(2)
+    return _with_coordinates(tensor.flatten(2), name)
 
 
 def non_negative(value: float, name: str) -> float:
@@ -100,12 +100,25 @@ def count(value: int, name: str, minimum: int = 1) -> int:
     return int(value)
 
 
+def switch(value: bool, name: str) -> bool:
+    """Return `value` if it is True or False, refusing everything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
 def one_of(value: Any, name: str, choices: Iterable[Any]) -> Any:
     """Return `value` if it is one of `choices`."""
     allowed = list(choices)
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
     return value
+
+
+def _with_coordinates(flat: torch.Tensor, name: str) -> torch.Tensor:
+    if flat.shape[-1] == 0:
+        raise ValueError(f"{name} must hold points of at least one coordinate, not of none")
+    return flat
 
 
 def _number(value: float, name: str) -> float:

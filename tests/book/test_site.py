@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
 import yaml
 from bs4 import BeautifulSoup
-from conftest import ROOT
+from conftest import ROOT, missing
 
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 
@@ -75,7 +74,7 @@ def has_target(file: Path, fragment: str) -> bool:
 
 def test_nothing_is_fetched_from_outside(site: Path):
     if not (site / "_static/vendor/tex-svg-full.js").is_file():
-        pytest.skip("npm is missing, so the pages take MathJax from the network")
+        missing("npm is missing, so the pages take MathJax from the network")
     outside = [
         f"{page.name}: {tag}"
         for page in pages(site)

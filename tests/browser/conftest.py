@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import pytest
 
 from npm_package import AXE, NpmUnavailableError, fetch
+from offline import MATHJAX as MATHJAX_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
@@ -137,11 +138,18 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+def need_mathjax() -> None:
+    """Skip, or fail, where the pages were built without npm and so need the network."""
+    if not (SITE / MATHJAX_FILE).is_file():
+        missing("the pages were built without npm and take MathJax from the network")
+
+
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """Give the address of the built book, served on this machine."""
     if not (SITE / "index.html").is_file():
         pytest.fail(f"no pages in {SITE}: run `make book` first")
+    need_mathjax()
     handler = functools.partial(_Quiet, directory=str(SITE))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

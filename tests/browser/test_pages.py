@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import SITE, Open
+from conftest import SITE, Open, need_mathjax
 from playwright.sync_api import Locator, Page
+
+import offline
 
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.glob("book/*.html"))
 WEIGHT_BUDGET = 1_500_000
@@ -202,10 +205,7 @@ _COPIES: dict[str, Path] = {}
 
 def offline_copy(factory: pytest.TempPathFactory) -> Path:
     """Return the unpacked archive that `make offline` makes."""
-    import zipfile
-
-    import offline
-
+    need_mathjax()
     if "copy" not in _COPIES:
         folder = factory.mktemp("offline")
         offline.pack(SITE, folder / "geobook-offline.zip")
