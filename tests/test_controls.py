@@ -70,3 +70,8 @@ def test_shuffled_displacement_deals_out_the_same_displacements():
 def test_bad_input_is_named(call, name):
     with pytest.raises(ValueError, match=name):
         call()
+
+
+def test_an_angle_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="angle must be a finite number"):
+        controls.arc(4, math.nan)

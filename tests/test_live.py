@@ -217,3 +217,8 @@ def test_bad_input_is_named(how, error, message, static, monkeypatch):
     monkeypatch.setenv("GEOBOOK_STATIC", static)
     with pytest.raises(error, match=message):
         live.panel(**how)
+
+
+def test_a_data_set_by_name_is_refused_at_once():
+    with pytest.raises(TypeError, match="data must be a geobook"):
+        live.panel("digits")

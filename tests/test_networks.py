@@ -325,3 +325,20 @@ def test_bad_architectures_are_refused(arguments, message):
 def test_bad_stages_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("residual", ["plain", 1, None])
+def test_the_switch_takes_true_or_false_only(residual):
+    with pytest.raises(ValueError, match="residual must be True or False"):
+        build("digits", residual=residual)
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_an_unknown_device_is_named(device):
+    with pytest.raises(ValueError, match="device must be one that this machine has"):
+        build("digits", device=device)
+
+
+def test_an_unknown_change_is_named():
+    with pytest.raises(ValueError, match="no foo"):
+        build("digits", foo=1)

@@ -296,3 +296,13 @@ def test_processes_are_started_only_where_worth_it():
     assert sweeps._processes(None, groups, cpu, 10**12) == min(joblib.cpu_count(), 2)
     assert sweeps._processes(None, groups, gpu, 10**12) == 1
     assert sweeps._processes(5, groups, cpu, 60) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"residual": ["plain"]}, "residual must be True"), ({"device": "foo"}, "device must be")],
+)
+def test_a_wrong_switch_or_device_is_named_before_anything_runs(changes, message):
+    points = torch.zeros(4, 1, 8, 8), torch.arange(4)
+    with pytest.raises(ValueError, match=message):
+        sweep("digits", points, weight_decays=[0.0], progress=False, **changes)

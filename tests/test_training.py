@@ -470,3 +470,39 @@ def test_settled_norms_normalise():
     torch.testing.assert_close(norm.running_mean, hidden.mean(0).detach())
     torch.testing.assert_close(norm.running_var, hidden.var(0).detach())
     assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, 11]), "below the 10 classes"),
+        (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, -1]), "from 0 on"),
+        (torch.full((4, 1, 8, 8), torch.nan), torch.tensor([0, 1, 2, 3]), "finite images"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.int64), torch.tensor([0, 1, 2, 3]), "floating-point"),
+    ],
+)
+def test_data_that_would_ruin_a_network_are_refused_before_a_step(images, labels, message):
+    network = networks.build("digits", blocks=1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        train(network, (images, labels), Recipe(epochs=1), progress=False)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "message"),
+    [("m", None, "model must"), (networks.build("digits", blocks=1), {}, "a Recipe")],
+)
+def test_what_is_no_network_or_no_recipe_is_named(model, recipe, message):
+    with pytest.raises(TypeError, match=message):
+        train(model, (torch.zeros(4, 1, 8, 8), torch.arange(4)), recipe, progress=False)
+
+
+def test_a_model_without_parameters_is_named():
+    with pytest.raises(ValueError, match="model must have parameters"):
+        train(torch.nn.Flatten(), (torch.zeros(4, 10), torch.arange(4)), progress=False)
+
+
+def test_augment_is_a_switch():
+    with pytest.raises(ValueError, match="augment must be True or False, not 'yes'"):
+        Recipe(augment="yes")

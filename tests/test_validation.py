@@ -134,3 +134,10 @@ def test_what_is_no_count_is_refused(value):
 def test_another_choice_is_refused():
     with pytest.raises(ValueError, match="x must be one of 'a', 2, not 'c'"):
         one_of("c", "x", ("a", 2))
+
+
+def test_points_and_tracks_have_coordinates():
+    with pytest.raises(ValueError, match="x must hold points of at least one coordinate"):
+        as_points(torch.zeros(3, 0), "x")
+    with pytest.raises(ValueError, match="track must hold points of at least one coordinate"):
+        as_track(torch.zeros(3, 2, 0))
