@@ -40,7 +40,7 @@ notebooks: book ## write notebooks/ anew from the chapters
 	@$(RUN) scripts/update_notebooks.py
 
 bench: environment ## ratios against named alternatives
-	$(RUN) benchmarks/assignment.py && $(RUN) benchmarks/sweep.py
+	$(RUN) benchmarks/sweep.py && $(RUN) benchmarks/dynamic.py && $(RUN) benchmarks/assignment.py
 
 results: environment ## run again what results/ holds
 	$(RUN) -m geobook reproduce digits --out results
