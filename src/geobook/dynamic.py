@@ -229,7 +229,8 @@ def benamou_brenier(
         When to give up.
     sigma : float, optional
         Step size of the iteration, with lengths counted in quarters of the box; it decides how
-        quick the iteration is and not where it ends. Without it, chosen after a few iterations from the distance W2 found so far.
+        quick the iteration is and not where it ends. Without it, chosen after a few iterations
+        from the distance W2 found so far.
     relaxation : float
         Over-relaxation, above 0 and below 2.
     check_every : int
