@@ -18,8 +18,7 @@ def main():
     if sys.version_info < (3, 11):  # noqa: UP036 (this very file runs on what the user has)
         found = ".".join(map(str, sys.version_info[:3]))
         sys.exit(f"Python 3.11 or newer is needed, this is {found}: try `make PYTHON=python3.12`")
-    parts = [sys.version.encode(), *((ROOT / name).read_bytes() for name in INPUTS)]
-    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == digest:
         return
     print("Installing the pinned packages into .venv (once, some minutes)", flush=True)

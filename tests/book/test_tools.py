@@ -61,8 +61,17 @@ def test_a_failed_install_is_told_and_tried_again(project: Path, monkeypatch):
         environment.main()
     (project / ".venv" / "bin").mkdir(parents=True)
     (project / ".venv" / "bin" / "python").touch()
+    commands = []
+
+    def fail_to_install(*command: object) -> int:
+        commands.append(command)
+        return int("install" in command)
+
+    monkeypatch.setattr(environment, "_run", fail_to_install)
     with pytest.raises(SystemExit, match="could not be installed"):
         environment.main()
+    # What a broken attempt left, perhaps an interpreter without pip, is made anew.
+    assert "--clear" in commands[0]
     assert not environment.STAMP.exists()
 
 
