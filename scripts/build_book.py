@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # The execution cache knows a chapter's own code only, so what that code calls is watched here.
 EXECUTION_INPUTS = ("src/geobook", "results", "requirements.txt", "pyproject.toml")
-# Sphinx does not look inside the extensions it loads.
-PAGE_INPUTS = (*EXECUTION_INPUTS, "book/_ext", "_config.yml")
+# Sphinx looks neither inside the extensions it loads nor at style sheets where no page changed.
+PAGE_INPUTS = (*EXECUTION_INPUTS, "book/_ext", "book/_static", "_config.yml")
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXECUTING = re.compile(r"([^/\s]+)\.(?:md|ipynb): Executing notebook")
