@@ -2,7 +2,8 @@
 
 Small fully connected networks of one depth and kind are trained as a stack (`geobook.stacks`), the
 stacks in processes of one thread each: on CPUs that measured fastest. All else is trained network
-by network. Either way a run's outcome does not depend on the others in the sweep.
+by network. No network sees another: alone it comes out the same, in a stack the same to rounding,
+which a long training can magnify.
 
 The processes are joblib's: ``with joblib.parallel_config(backend="dask"):`` around the call moves
 the same sweep to a cluster. A folder for the runs must then be one that all machines share.
