@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import torch
 from torch import Tensor
 
-from geobook import data, networks, results, runtime
+from geobook import data, networks, plots, results, runtime
 from geobook.data import Dataset
 from geobook.evaluation import evaluate, settle_norms
 from geobook.networks import Network
@@ -172,14 +171,8 @@ def projected_tracks(model: Network, points: Iterable[Tensor]) -> list[list[list
     """
     images, _ = points
     where = next(model.parameters()).device
-    track = record_tracks(model, probe_points(images, _PICTURED).to(where))[-1].flatten(2).double()
-    flat = track.flatten(0, 1)
-    centred = flat - flat.mean(0)
-    _, axes = torch.linalg.eigh(centred.T @ centred)
-    # eigh sorts upwards and leaves the signs open: greatest first, largest entry positive.
-    axes = axes[:, -2:].flip(1)
-    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    flat = (centred @ axes).reshape(*track.shape[:2], 2)
+    track = record_tracks(model, probe_points(images, _PICTURED).to(where))[-1]
+    flat, _ = plots.project(track)
     return [[[float(f"{value:.4g}") for value in point] for point in state] for state in flat]
 
 
