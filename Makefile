@@ -43,7 +43,7 @@ bench: environment ## ratios against named alternatives
 	$(RUN) benchmarks/sweep.py && $(RUN) benchmarks/dynamic.py && $(RUN) benchmarks/assignment.py
 
 results: environment ## run again what results/ holds
-	$(RUN) -m geobook reproduce digits --out results
+	for name in digits plane energy; do $(RUN) -m geobook reproduce $$name --out results || exit 1; done
 
 serve: environment ## build again at every change, show on this machine
 	@$(RUN) scripts/serve.py

@@ -19,10 +19,13 @@ from geobook.decomposition import (
     linear_polar_factorization,
     linearised_polar,
     polar_factorization,
+    stirring,
     to_centres,
     to_faces,
+    weighted_helmholtz,
 )
 from geobook.flows import Grid, Rotation, network_field
+from geobook.gaussians import Gaussian
 from geobook.networks import Architecture, Stage, build
 
 SIDES = 2.0, 3.0
@@ -215,6 +218,75 @@ def test_the_fields_of_a_network_fall_apart():
     assert min(shares["divergence_free"], shares["curl_free"]) > 0.01
 
 
+# --- a density that is not constant ---------------------------------------------------------------
+
+
+def random_faces(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    nx, ny = shape
+    return random.standard_normal((nx + 1, ny)), random.standard_normal((nx, ny + 1))
+
+
+def weighted_product(first, second, weights) -> float:
+    """Inner product over the inner faces."""
+    u, v = (a * b * w for a, b, w in zip(first, second, weights, strict=True))
+    return float(u[1:-1].sum() + v[:, 1:-1].sum())
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.integers(1, 14), st.integers(1, 14), st.integers(0, 10**6), st.floats(0.1, 10))
+def test_white_noise_falls_apart_for_any_density(nx, ny, seed, ratio):
+    field, spacing = random_faces((nx, ny), seed), (0.1, 0.1 * ratio)
+    density = np.exp(3 * np.random.default_rng(seed + 1).standard_normal((nx, ny)))
+    parts = weighted_helmholtz(field, density, spacing)
+    for whole, gradient, rest in zip(field, parts.curl_free, parts.divergence_free, strict=True):
+        assert_allclose(gradient + rest, whole, atol=1e-12)
+    flux = tuple(w * rho for w, rho in zip(parts.divergence_free, parts.face_density, strict=True))
+    scale = max(np.abs(part).max() for part in flux) / min(spacing) + 1e-30
+    assert np.abs(divergence(flux, spacing, "bounded")).max() < 1e-10 * scale + 1e-12
+    assert not flux[0][[0, -1]].any()
+    assert not flux[1][:, [0, -1]].any()
+    assert weighted_product(parts.curl_free, parts.divergence_free, parts.face_density) == (
+        pytest.approx(0, abs=1e-9 * parts.energy)
+    )
+    dx, dy = spacing
+    assert_allclose(np.diff(parts.potential, axis=0) / dx, parts.curl_free[0][1:-1])
+    assert_allclose(np.diff(parts.potential, axis=1) / dy, parts.curl_free[1][:, 1:-1])
+    assert sum(parts.shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-6])
+def test_a_constant_density_is_the_usual_decomposition(factor):
+    grid, field = box(11, 8), random_faces((11, 8), 3)
+    usual = helmholtz(field, grid.spacing, "bounded")
+    found = weighted_helmholtz(field, np.full(grid.shape, factor), grid.spacing)
+    assert_allclose(flat(found.curl_free), flat(usual.curl_free), atol=1e-10)
+    assert_allclose(found.potential, usual.potential, atol=1e-10)
+    assert found.shares["curl_free"] == pytest.approx(usual.shares["curl_free"])
+    assert found.energy == pytest.approx(factor * usual.energy)
+
+
+def test_the_turn_that_keeps_a_gaussian_has_no_gradient_part_for_it():
+    grid = Grid((64, 64), (-5.0, -5.0), (5.0, 5.0))
+    covariance = np.array([[1.0, 0.5], [0.5, 0.7]])
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]]) @ np.linalg.inv(covariance)
+    field = grid.on_faces(lambda t, x: x @ turn.T)
+    density = Gaussian([0.0, 0.0], covariance).density(grid.centres)
+    weighted = weighted_helmholtz(field, density + 1e-14, grid.spacing)
+    assert weighted.shares["divergence_free"] > 0.995
+    assert helmholtz(field, grid.spacing, "bounded").shares["divergence_free"] < 0.65
+
+
+def test_bad_densities_are_refused():
+    field = random_faces((4, 3), 0)
+    with pytest.raises(ValueError, match=r"density must have shape \(4, 3\), .*not \(3, 4\)"):
+        weighted_helmholtz(field, np.ones((3, 4)), 1.0)
+    with pytest.raises(ValueError, match="density must be above 0 everywhere, but falls to 0"):
+        weighted_helmholtz(field, np.zeros((4, 3)), 1.0)
+    with pytest.raises(ValueError, match="pair of arrays"):
+        weighted_helmholtz((field[0], field[0]), np.ones((4, 3)), 1.0)
+
+
 def test_a_field_at_rest_has_no_shares():
     assert set(helmholtz(np.zeros((2, 4, 4)), 1.0).shares.values()) == {0.0}
 
@@ -293,6 +365,38 @@ def test_shapes_are_kept_and_resting_clouds_waste_nothing():
     found = polar_factorization(x, x)
     assert found.rearranged.shape == found.optimal_images.shape == x.shape
     assert (found.energy, found.wasted) == (0.0, 0.0)
+
+
+def test_stirring_is_zero_for_optimal_maps_and_one_without_order():
+    x = points(300)
+    assert stirring(x, 5 * x + 3) == 0
+    assert stirring(x, -x) == pytest.approx(2, abs=0.1)
+    shuffled = x[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    every = torch.cdist(x, x).square().mean() / (2 * ((x - x.mean(0)) ** 2).sum(1).mean())
+    assert float(every) == pytest.approx(1)
+    assert stirring(x, shuffled) == pytest.approx(1, abs=0.15)
+
+
+def test_stirring_does_not_see_the_size_of_the_image_but_waste_does():
+    x = points(300)
+    y = x @ torch.tensor([[0.0, -1.0], [1.5, 0.0]], dtype=torch.float64).T
+    assert stirring(x, 100 * y + 7) == pytest.approx(stirring(x, y))
+    near, far = (polar_factorization(x, r * y).wasted for r in (1, 100))
+    assert near > 0.3
+    assert far < 0.04
+
+
+def test_labels_take_out_what_the_classes_demand():
+    x = points(60)
+    labels = torch.arange(60) % 2
+    apart = x * 0.1 + torch.where(labels == 0, -9.0, 9.0)[:, None]
+    assert stirring(x, apart) > 0.1
+    assert stirring(x, apart, labels) == 0
+    assert stirring(x, torch.where(labels[:, None] == 0, -x, x), labels) == pytest.approx(
+        polar_factorization(x[labels == 0], -x[labels == 0]).stirring / 2
+    )
+    with pytest.raises(ValueError, match="labels must hold one class for each of 60 points"):
+        stirring(x, apart, labels[:5])
 
 
 MATRIX = np.array([[1.2, -1.0], [0.6, 0.9]])

@@ -3,8 +3,9 @@ import argparse
 import pytest
 import torch
 
-from geobook import experiments, networks, results
+from geobook import experiments, measurements, networks, planar, results
 from geobook.data import Dataset
+from geobook.energy import PARTS
 from geobook.experiments import EXPERIMENTS, Experiment, Plan, projected_tracks
 from geobook.sweeps import Run
 from geobook.training import Recipe, probe_points
@@ -117,14 +118,58 @@ def test_plans_of_all_experiments():
         full, quick = experiment.plan(False, 3), experiment.plan(True, 1)
         assert full.seeds == (0, 1, 2)
         assert quick.recipe.epochs < full.recipe.epochs
+        assert all(full.settings(part)["weight_decays"][0] == 0.0 for part in full.sweeps)
         assert experiment.about
     digits = EXPERIMENTS["digits"].plan(False, 3)
     assert (len(digits.train), len(digits.test)) == (1437, 360)
     assert digits.recipe == Recipe()
 
 
+def several(quick, seeds):
+    sweeps = {
+        name: {
+            "data": planar.load(name, points=40),
+            "test": planar.load(name, "test", points=40),
+            "architecture": networks.architecture("plane", blocks=2),
+            "weight_decays": (0.0,),
+            "residual": kinds,
+            "collect": measurements.planar_measures,
+            "columns": {"data": name, "norm": "none"},
+        }
+        for name, kinds in (("moons", (False, True)), ("rings", (True,)))
+    }
+    recipe = Recipe(epochs=2, batch_size=20, clip=1.0)
+    data = planar.load(points=40)
+    return Plan(data, data, "plane", recipe, sweeps, tuple(range(seeds)), 2, tuple(sweeps))
+
+
+def test_an_experiment_of_several_data_sets_keeps_what_was_collected(monkeypatch, tmp_path):
+    monkeypatch.setitem(EXPERIMENTS, "toy", Experiment("A toy.", several, ("detour", "pace")))
+    found = experiments.run("toy", seeds=1, jobs=1, work=tmp_path, progress=False)
+    rows = found["runs"]
+    assert [(row["data"], row["kind"]) for row in rows] == [
+        ("moons", "plain"), ("moons", "ResNet"), ("rings", "ResNet"),
+    ]  # fmt: skip
+    assert [(row["data"], row["kind"]) for row in found["untrained"]] == [
+        (row["data"], row["kind"]) for row in rows
+    ]
+    for row in [*rows, *found["untrained"]]:
+        assert sum(row[part] for part in PARTS) == pytest.approx(1)
+        assert row["wasserstein2_squared"] == pytest.approx(row["translation"] + row["deformation"])
+        assert len(row["divergence_free"]) == len(row["asymmetry"]) == row["blocks"] == 2
+        assert "track" not in row
+    assert set(found["tracks"]) == {"moons", "rings"}
+    picture = found["tracks"]["rings"]["ResNet"]["0"]
+    assert torch.tensor(picture["track"]).shape == (3, 24, 2)
+    assert len(found["tracks"]["rings"]["labels"]) == 24
+    table = experiments.report(rows, ("detour", "pace")).splitlines()
+    assert table[0].split()[:4] == ["data", "norm", "kind", "blocks"]
+    assert table[0].split()[-2:] == ["detour", "pace"]
+    assert table[1].split()[:3] == ["moons", "none", "ResNet"]
+
+
 def test_unknown_experiments_are_refused():
-    with pytest.raises(ValueError, match="experiment must be one of 'digits', not 'mnist'"):
+    with pytest.raises(ValueError, match=r"experiment must be one of 'digits', .* not 'mnist'"):
         experiments.run("mnist")
     with pytest.raises(ValueError, match="seeds"):
         EXPERIMENTS["digits"].plan(False, 0)

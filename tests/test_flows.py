@@ -26,6 +26,7 @@ from geobook.flows import (
     displacement_field,
     field_curl,
     field_divergence,
+    field_jacobian,
     forward_euler,
     network_field,
     solve_continuity,
@@ -81,6 +82,23 @@ def test_fields_have_the_divergence_and_curl_they_state(field, divergence, curl)
         if expected is not None:
             exact = expected(x) if callable(expected) else expected
             assert_allclose(measured(field, 0.3, x), exact, atol=1e-8)
+
+
+def test_jacobians_hold_divergence_and_curl():
+    x, field = cloud(), DoubleGyre(0.3, 0.4, 2.0)
+    jacobian = field_jacobian(field, 0.3, x)
+    assert jacobian.shape == (50, 2, 2)
+    assert_allclose(np.trace(jacobian, axis1=1, axis2=2), field_divergence(field, 0.3, x))
+    assert_allclose(jacobian[:, 1, 0] - jacobian[:, 0, 1], field_curl(field, 0.3, x))
+    assert_allclose(field_jacobian(Shear(0.5), 0.0, x)[7], [[0.0, 0.5], [0.0, 0.0]], atol=1e-9)
+
+
+def test_the_jacobian_of_a_flow_map_is_an_exponential():
+    def carried(t, x):
+        return advect(Saddle(0.5), x, [0, t])[-1]
+
+    found = field_jacobian(carried, 2.0, cloud(5), step=1e-3)
+    assert_allclose(found, np.tile(np.diag([math.e, 1 / math.e]), (5, 1, 1)), atol=1e-5)
 
 
 def test_the_double_gyre_stays_in_its_box():

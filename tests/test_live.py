@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from geobook import data as data_sets
-from geobook import live
+from geobook import live, planar
 from geobook.networks import Stage, architecture
 from geobook.training import Recipe
 
@@ -86,6 +86,26 @@ def test_training_uses_the_settings_and_shows_pictures_with_alternative(monkeypa
     assert "a plain network" in alt
     assert panel.train_button.disabled is False
     assert panel.stop_button.disabled is True
+
+
+def test_a_planar_network_keeps_its_width_and_is_drawn_in_its_own_plane(monkeypatch):
+    drawn = []
+    real = live.plots.tracks_2d
+    monkeypatch.setattr(live.plots, "tracks_2d", lambda *a, **k: drawn.append(a) or real(*a, **k))
+    monkeypatch.setattr(live, "TRACKS_DRAWN", 20)
+    moons = planar.load("moons", points=60)
+    panel = trained(live.panel(moons, "plane", QUICK, blocks=[3], widths=None))
+    assert list(panel.sliders) == ["weight_decay", "blocks", "seed"]
+    assert panel.status.value.startswith("Trained: a ResNet with weight decay λ = 0, blocks L = 3")
+    assert panel.model.architecture == architecture("plane", blocks=3)
+    ((track, labels),) = drawn
+    assert track.shape == (4, 20, 2)
+    assert set(labels.tolist()) == {0, 1}  # the first points of the set are all of one class
+    start = {tuple(point) for point in track[0].tolist()}
+    assert start <= {tuple(point) for point in moons.images.tolist()}
+    assert "20 test points in the plane" in panel.picture.value
+    monkeypatch.setenv("GEOBOOK_STATIC", "1")
+    assert "width" not in live.panel(moons, "plane", widths=None)._repr_html_().split("<strong>")[1]
 
 
 def test_same_settings_same_result():

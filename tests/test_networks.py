@@ -35,6 +35,7 @@ TABLE_1 = {
 # Every kind of network, small: the changes that make it quick to build and run.
 SMALL = {
     "digits": {"blocks": 3, "width": 8},
+    "plane": {"blocks": 2},
     "digits-conv": {"blocks": 2, "width": 3},
     "mnist": {"blocks": 2, "width": 12},
     "fashion-mnist": {"blocks": 2, "width": 12},

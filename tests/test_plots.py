@@ -343,3 +343,28 @@ def test_image_grid_takes_colour_and_flat_images():
     assert colour.axes[0].images[0].get_array().shape == (4, 5, 3)
     grey = plots.image_grid(np.ones((2, 4, 5)))
     assert grey.axes[0].images[0].get_array().shape == (4, 5)
+
+
+def test_share_bars_stack_up_and_name_their_parts():
+    ax = plots.share_bars(
+        ["0", "0.1"], {"one": [0.25, np.nan], "two": [0.75, np.nan]}, xlabel="x", ylabel="share"
+    )
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights[0] == 0.25
+    assert ax.patches[2].get_y() == 0.25
+    assert ax.patches[2].get_y() + heights[2] == 1
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["one", "two"]
+    assert ax.patches[0].get_hatch() != ax.patches[2].get_hatch()
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({}, "shares must hold 1 to 7 parts, not 0"),
+        ({"one": [1.0]}, r"shares\['one'\] must hold 2 numbers"),
+        ({str(i): [0.1, 0.1] for i in range(8)}, "not 8"),
+    ],
+)
+def test_bad_shares_are_named(shares, message):
+    with pytest.raises(ValueError, match=message):
+        plots.share_bars(["a", "b"], shares, xlabel="x", ylabel="y")

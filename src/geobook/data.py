@@ -54,8 +54,9 @@ class Dataset:
     ----------
     name, split : str
         For example "cifar10" and "train".
-    images : tensor, shape (n, channels, height, width)
-        Floating point, normalised: (pixel - mean) / std per channel, pixels in [0, 1].
+    images : tensor, shape (n, channels, height, width), or (n, d)
+        Floating point, normalised: (pixel - mean) / std per channel, pixels in [0, 1]. Or points
+        without any such structure, as those of `geobook.planar`.
     labels : tensor, shape (n,), int64
         Index of each image's class.
     classes : tuple of str
@@ -80,9 +81,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.ndim != 4 or not images.is_floating_point():
+        if images.ndim not in (2, 4) or not images.is_floating_point():
             raise ValueError(
-                "images must be floating point of shape (n, channels, height, width), "
+                "images must be floating point of shape (n, channels, height, width) or (n, d), "
                 f"not {images.dtype} {tuple(images.shape)}"
             )
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
@@ -104,8 +105,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
+        what = "images" if self.images.ndim == 4 else "points"
         return (
-            f"Dataset({self.name!r}, {self.split!r}: {len(self)} images of {shape}, "
+            f"Dataset({self.name!r}, {self.split!r}: {len(self)} {what} of {shape}, "
             f"{len(self.classes)} classes, on {self.images.device})"
         )
 
@@ -152,9 +154,16 @@ class Dataset:
         Returns
         -------
         tensor, shape (b, channels, height, width)
+
+        Raises
+        ------
+        ValueError
+            If the data are points, which have no neighbours to crop or mirror.
         """
         where = self.images.device
         batch = self.images[indices.to(where)]
+        if batch.ndim != 4:
+            raise ValueError(f"data must be images to be augmented, not points {batch.shape[1:]}")
         (b, _, height, width), reach = batch.shape, self.crop_padding
         source = {"generator": generator, "device": generator.device}
         down, right = torch.randint(-reach, reach + 1, (2, b, 1), **source).to(where)

@@ -10,27 +10,25 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import joblib
-from torch import Tensor
 
-from geobook import data, networks, plots, results, runtime
+from geobook import data, networks, planar, results, runtime
 from geobook.data import Dataset
 from geobook.evaluation import evaluate, settle_norms
-from geobook.networks import Network
+from geobook.measurements import flow_measures, planar_measures, projected_tracks
 from geobook.sweeps import Outlook, Run, Sweep, outlook, sweep
-from geobook.tracks import record_tracks
 from geobook.training import Recipe, probe_points
 from geobook.validation import count, one_of
 
-_PICTURED = 60
 _SCORES = ("lsr", "lss", "ots", "ots_low", "ots_high", "excess_cost", "wasserstein2")
+_REPORTED = ("accuracy", "test_accuracy", "lsr", "lss", "ots", "excess_cost")
+_SETTINGS = ("data", "norm", "branch_gain", "kind", "blocks", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,32 @@ class Plan:
     recipe : Recipe
         How every network is trained, but for weight decay and seed.
     sweeps : dict
-        Settings of each sweep, by name: weight_decays and blocks.
+        Settings of each sweep, by name: weight_decays and blocks, and whatever else of
+        `geobook.sweep` differs from the rest; under "columns" what its rows say beside that.
     seeds : tuple of int
         Seeds of the sweeps and of the untrained controls.
     score_every : int
         After how many epochs the histories have a score.
+    pictured : tuple of str, optional
+        Sweeps whose tracks are published, by name; without it those of the first.
     """
 
     train: Dataset
     test: Dataset
     architecture: str
     recipe: Recipe
-    sweeps: dict[str, dict[str, tuple[Any, ...]]]
+    sweeps: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
     score_every: int
+    pictured: tuple[str, ...] | None = None
+
+    def columns(self, name: str) -> dict[str, Any]:
+        """Return what all rows of that sweep say beside their settings."""
+        return self.sweeps[name].get("columns", {})
 
     def settings(self, name: str) -> dict[str, Any]:
         """Arguments of `geobook.sweep` for the sweep of that name."""
+        own = {key: value for key, value in self.sweeps[name].items() if key != "columns"}
         return {
             "architecture": self.architecture,
             "data": self.train,
@@ -71,7 +78,7 @@ class Plan:
             "seeds": self.seeds,
             "score_every": self.score_every,
             "collect": projected_tracks,
-            **self.sweeps[name],
+            **own,
         }
 
 
@@ -85,10 +92,16 @@ class Experiment:
         What is measured, for the file and the command line.
     plan : callable
         ``plan(quick, seeds)`` gives the `Plan`.
+    columns : tuple of str
+        What the printed report shows.
+    seeds : int
+        How many are published.
     """
 
     about: str
     plan: Callable[[bool, int], Plan]
+    columns: tuple[str, ...] = _REPORTED
+    seeds: int = 3
 
 
 def run(
@@ -120,9 +133,10 @@ def run(
     Returns
     -------
     dict
-        runs: a row for each trained network, with its history; untrained: the same scores of the
-        networks before training; tracks: for each kind and weight decay (of seed 0) the tracks of
-        some points, projected to the two principal axes of all their states; recipe, sizes.
+        runs: a row for each trained network, with its history and what was collected of it;
+        untrained: the same of the networks before training; tracks: for each kind and weight decay
+        (of seed 0) the tracks of some points in two coordinates, sweep by sweep where there are
+        several; recipe, sizes.
     """
     plan = _experiment(name).plan(quick, seeds)
     store = _work_folder(work)
@@ -130,12 +144,12 @@ def run(
         part: sweep(**plan.settings(part), jobs=jobs, folder=store, progress=progress)
         for part in plan.sweeps
     }
-    runs = [run for done in swept.values() for run in done]
-    first = next(iter(swept.values()))
     return {
-        "runs": [_row(run) for run in runs],
+        "runs": [
+            {**plan.columns(part), **_row(run)} for part, done in swept.items() for run in done
+        ],
         "untrained": _untrained(plan, jobs),
-        "tracks": _pictures(first, plan),
+        "tracks": _tracks(swept, plan),
         "recipe": {"architecture": plan.architecture, **_recipe_fields(plan.recipe)},
         "points": {"train": len(plan.train), "test": len(plan.test)},
         "transition": plan.recipe.transition(len(plan.train)),
@@ -152,28 +166,6 @@ def outlooks(name: str, *, quick: bool, seeds: int, work: Path | None = None) ->
         sum(part.done for part in parts),
         sum(part.seconds for part in parts),
     )
-
-
-def projected_tracks(model: Network, points: Iterable[Tensor]) -> list[list[list[float]]]:
-    """Project the last stage's tracks of some points to the plane of their states' greatest spread.
-
-    Parameters
-    ----------
-    model : Network
-        The network.
-    points : Dataset or pair of tensors
-        Of these, some are drawn; the same ones every time.
-
-    Returns
-    -------
-    list, shape (L+1, points, 2)
-        Coordinates along the two principal axes of all states of all layers together.
-    """
-    images, _ = points
-    where = next(model.parameters()).device
-    track = record_tracks(model, probe_points(images, _PICTURED).to(where))[-1]
-    flat, _ = plots.project(track)
-    return [[[float(f"{value:.4g}") for value in point] for point in state] for state in flat]
 
 
 # --- the experiments ------------------------------------------------------------------------------
@@ -201,12 +193,81 @@ def _digits(quick: bool, seeds: int) -> Plan:
     )
 
 
+def _plane(quick: bool, seeds: int) -> Plan:
+    decays = (0.0, 1e-2) if quick else (0.0, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    sweeps: dict[str, dict[str, Any]] = {}
+    for name in planar.SHAPES:
+        for gain, kinds in ((1.0, (False, True)), (0.3, (True,))):
+            sweeps[f"{name}, gain {gain:g}"] = {
+                "data": planar.load(name),
+                "test": planar.load(name, "test"),
+                "architecture": networks.architecture("plane", branch_gain=gain),
+                "weight_decays": decays,
+                "residual": kinds,
+                "collect": planar_measures,
+                "columns": {"data": name, "branch_gain": gain},
+            }
+    return Plan(
+        train=planar.load(),
+        test=planar.load(split="test"),
+        architecture="plane",
+        recipe=Recipe(epochs=5 if quick else 200, batch_size=50, clip=1.0),
+        sweeps=sweeps,
+        seeds=tuple(range(count(seeds, "seeds"))),
+        score_every=200,
+        pictured=tuple(sweeps),
+    )
+
+
+def _energy(quick: bool, seeds: int) -> Plan:
+    decays = (0.0, 1e-2) if quick else (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    sweeps: dict[str, dict[str, Any]] = {
+        norm: {
+            "architecture": networks.architecture("digits", norm=norm),
+            "weight_decays": decays,
+            "collect": flow_measures,
+            "columns": {"norm": norm},
+        }
+        for norm in networks.NORMS
+    }
+    return Plan(
+        train=data.load("digits", device="cpu"),
+        test=data.load("digits", "test", device="cpu"),
+        architecture="digits",
+        recipe=Recipe(epochs=4 if quick else 60, clip=1.0),
+        sweeps=sweeps,
+        seeds=tuple(range(count(seeds, "seeds"))),
+        score_every=10,
+        pictured=(),
+    )
+
+
+_FLOWS = ("accuracy", "kinetic_energy", "wasserstein2_squared", "between_classes",
+          "within_classes", "detour", "pace")  # fmt: skip
+
 EXPERIMENTS: dict[str, Experiment] = {
     "digits": Experiment(
         "Plain and residual networks on scikit-learn's 8x8 digits, batch norm after both linear "
         "maps of a block: weight decay at 5 blocks, and depth at three weight decays. Scores on "
         "all training points, accuracies in %, histories on 256 training points.",
         _digits,
+    ),
+    "plane": Experiment(
+        "Plain and residual networks of 10 blocks without norm in the plane, on moons, rings and "
+        "spirals of 400 points, against weight decay; residual ones also with small first steps "
+        "(branch_gain 0.3). Beside the scores: shares of the kinetic energy, its bounds by the "
+        "weights, and how much of the blocks' fields is not a gradient.",
+        _plane,
+        _FLOWS,
+        seeds=5,
+    ),
+    "energy": Experiment(
+        "Plain and residual networks of 5 blocks on scikit-learn's 8x8 digits, without norm, with "
+        "batch norm after the first, and after both linear maps of a block, against weight decay: "
+        "shares of the kinetic energy on all training points, its bounds by the weights, and how "
+        "much of the blocks' Jacobians is not symmetric.",
+        _energy,
+        _FLOWS,
     ),
 }
 
@@ -228,7 +289,14 @@ def _row(run: Run) -> dict[str, Any]:
     return row | {
         "test_accuracy": run.scores.get("test_accuracy"),
         **_scores(run.scores),
+        **_measures(run.collected),
     }
+
+
+def _measures(collected: Any) -> dict[str, Any]:
+    """Return what was collected, but for the tracks."""
+    own = collected if isinstance(collected, dict) else {}
+    return {name: value for name, value in own.items() if name != "track"}
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, Any]:
@@ -254,28 +322,59 @@ def _thinned(history: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def _untrained(plan: Plan, jobs: int | None) -> list[dict[str, Any]]:
-    depths = sorted({depth for part in plan.sweeps.values() for depth in part["blocks"]})
-    cases = list(product((False, True), depths, plan.seeds))
-    score = joblib.delayed(partial(_untrained_row, plan.architecture, plan.train))
+    cases = [
+        (plan.settings(part), plan.columns(part), *case)
+        for part in plan.sweeps
+        for case in product(
+            plan.settings(part).get("residual", (False, True)),
+            plan.sweeps[part].get("blocks", (None,)),
+            plan.seeds,
+        )
+    ]
+    score = joblib.delayed(_untrained_row)
     return joblib.Parallel(n_jobs=jobs or joblib.cpu_count())(score(*case) for case in cases)
 
 
 def _untrained_row(
-    architecture: str, points: Dataset, residual: bool, blocks: int, seed: int
+    settings: dict[str, Any],
+    columns: dict[str, Any],
+    residual: bool,
+    blocks: int | None,
+    seed: int,
 ) -> dict[str, Any]:
-    network = networks.build(architecture, residual=residual, blocks=blocks, seed=seed).eval()
+    points = settings["data"]
+    network = networks.build(
+        settings["architecture"], residual=residual, blocks=blocks, seed=seed
+    ).eval()
     settle_norms(network, points.images)
-    kind = "ResNet" if residual else "plain"
-    return {"kind": kind, "blocks": blocks, "seed": seed, **_scores(evaluate(network, points))}
+    return {
+        **columns,
+        "kind": "ResNet" if residual else "plain",
+        "blocks": network.architecture.stages[0].blocks,
+        "seed": seed,
+        **_scores(evaluate(network, points)),
+        **_measures(settings["collect"](network, points)),
+    }
 
 
-def _pictures(swept: Sweep, plan: Plan) -> dict[str, Any]:
-    """Sort the projected tracks of the first seed by kind and weight decay."""
-    pictures: dict[str, Any] = {"labels": probe_points(plan.train.labels, _PICTURED).tolist()}
+def _tracks(swept: dict[str, Sweep], plan: Plan) -> dict[str, Any]:
+    """Sort the tracks of the first seed by sweep (where there are several), kind, weight decay."""
+    if plan.pictured is None:
+        first = next(iter(swept))
+        return _pictures(swept[first], plan, plan.train)
+    return {
+        part: _pictures(swept[part], plan, plan.settings(part)["data"]) for part in plan.pictured
+    }
+
+
+def _pictures(swept: Sweep, plan: Plan, points: Dataset) -> dict[str, Any]:
+    pictures: dict[str, Any] = {}
     for run in swept.select(seed=plan.seeds[0]):
         if run.scores is not None:
+            track = run.collected["track"] if isinstance(run.collected, dict) else run.collected
+            pictures.setdefault("labels", probe_points(points.labels, len(track[0])).tolist())
             pictures.setdefault(run.kind, {})[f"{run.weight_decay:g}"] = {
-                "track": run.collected,
+                "track": track,
                 "lss": run.scores["stages"][-1]["lss"],
                 "test_accuracy": run.scores["test_accuracy"],
             }
@@ -302,7 +401,7 @@ def reproduce_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``python -m geobook reproduce``."""
     parser.add_argument("name", choices=sorted(EXPERIMENTS), help="which experiment")
     parser.add_argument("--quick", action="store_true", help="a small version, to try the way")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds (3)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many; as published by default")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes; all cores by default")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the results go")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="where single runs are kept")
@@ -310,7 +409,8 @@ def reproduce_arguments(parser: argparse.ArgumentParser) -> None:
 
 def reproduce_command(args: argparse.Namespace) -> int:
     """Run an experiment and publish its results; returns the exit status."""
-    ahead = outlooks(args.name, quick=args.quick, seeds=args.seeds, work=args.work)
+    seeds = EXPERIMENTS[args.name].seeds if args.seeds is None else args.seeds
+    ahead = outlooks(args.name, quick=args.quick, seeds=seeds, work=args.work)
     jobs = args.jobs or joblib.cpu_count()
     print(
         f"{args.name}: {ahead.runs} training runs, {ahead.done} of them already in "
@@ -320,7 +420,7 @@ def reproduce_command(args: argparse.Namespace) -> int:
     )
     started = time.perf_counter()
     measured = run(
-        args.name, quick=args.quick, seeds=args.seeds, jobs=args.jobs, work=args.work
+        args.name, quick=args.quick, seeds=seeds, jobs=args.jobs, work=args.work
     )  # fmt: skip
     name = f"{args.name}-quick" if args.quick else args.name
     path = results.save(
@@ -329,7 +429,7 @@ def reproduce_command(args: argparse.Namespace) -> int:
         about=EXPERIMENTS[args.name].about,
         provenance=results.provenance(
             _command(args),
-            seeds=list(range(args.seeds)),
+            seeds=list(range(seeds)),
             seconds=time.perf_counter() - started,
             resumed_runs=ahead.done,
         ),
@@ -354,23 +454,40 @@ def report_command(args: argparse.Namespace) -> int:
     published = results.load(args.name, args.out)
     origin = published.provenance
     print(f"{published.about}\n{origin['command']}, commit {origin['commit']}, {origin['date']}\n")
-    print(report(published["runs"]))
+    known = EXPERIMENTS.get(args.name.removesuffix("-quick"))
+    columns = _REPORTED if known is None else known.columns
+    print(report(published["runs"], columns))
     return 0
 
 
-def report(rows: list[dict[str, Any]]) -> str:
-    """Lay out rows of runs as a table: the mean over the seeds of every setting."""
-    names = ("accuracy", "test_accuracy", "lsr", "lss", "ots", "excess_cost")
-    lines = [f"{'kind':<8}{'blocks':>6}{'lambda':>9}{'seeds':>6}" + "".join(
-        f"{name.replace('test_accuracy', 'test acc'):>12}" for name in names
-    )]  # fmt: skip
-    settings: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def report(rows: list[dict[str, Any]], columns: Sequence[str] = _REPORTED) -> str:
+    """Lay out rows of runs as a table: the mean over the seeds of every setting.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of runs, as published.
+    columns : sequence of str
+        Which of their numbers to show.
+    """
+    settings = [name for name in _SETTINGS if any(name in row for row in rows)]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        settings.setdefault((row["kind"], row["blocks"], row["weight_decay"]), []).append(row)
-    for (kind, blocks, decay), alike in sorted(settings.items(), key=lambda item: item[0]):
-        means = "".join(f"{_mean([row.get(name) for row in alike]):>12}" for name in names)
-        lines.append(f"{kind:<8}{blocks:>6}{decay:>9g}{len(alike):>6}{means}")
+        groups.setdefault(tuple(row[name] for name in settings), []).append(row)
+    short = {"weight_decay": "lambda", "test_accuracy": "test acc", "branch_gain": "gain",
+             "wasserstein2_squared": "W2 squared", "kinetic_energy": "energy"}  # fmt: skip
+    heads = "".join(f"{short.get(name, name):>9}" for name in settings)
+    names = "".join(f"{short.get(name, name).replace('_', ' '):>16}" for name in columns)
+    lines = [f"{heads}{'seeds':>7}{names}"]
+    for values, alike in sorted(groups.items(), key=lambda item: item[0]):
+        place = "".join(f"{_setting(value):>9}" for value in values)
+        means = "".join(f"{_mean([row.get(name) for row in alike]):>16}" for name in columns)
+        lines.append(f"{place}{len(alike):>7}{means}")
     return "\n".join(lines)
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _mean(values: list[float | None]) -> str:
@@ -381,7 +498,7 @@ def _mean(values: list[float | None]) -> str:
 def _command(args: argparse.Namespace) -> str:
     words = ["python", "-m", "geobook", "reproduce", args.name]
     words += ["--quick"] if args.quick else []
-    words += ["--seeds", str(args.seeds)] if args.seeds != 3 else []
+    words += [] if args.seeds is None else ["--seeds", str(args.seeds)]
     return shlex.join(words)
 
 

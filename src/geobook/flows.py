@@ -344,6 +344,20 @@ def field_curl(field: Field, t: float, points: Points, step: float = 1e-5) -> Ar
     return along_x[:, 1] - along_y[:, 0]
 
 
+def field_jacobian(field: Field, t: float, points: Points, step: float = 1e-5) -> Array:
+    """Jacobian matrices of a field at points (n, 2), shape (n, 2, 2), by central differences.
+
+    Entry ``[:, i, j]`` is the derivative of component i along coordinate j. Any function of a time
+    and points will do, for example the flow map ``lambda t, x: advect(field, x, [0, t])[-1]``.
+
+    Parameters
+    ----------
+    field, t, points, step
+        As for `field_divergence`.
+    """
+    return np.stack(_derivatives(field, t, points, step), 2)
+
+
 def advect(
     field: Field,
     points: Points,

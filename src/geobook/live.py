@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -27,7 +28,7 @@ from geobook.data import Dataset, load
 from geobook.evaluation import evaluate
 from geobook.networks import Architecture, Network
 from geobook.tracks import record_tracks
-from geobook.training import History, Recipe, train
+from geobook.training import History, Recipe, probe_points, train
 from geobook.validation import count, non_negative, positive
 
 __all__ = ["Panel", "StaticPanel", "panel"]
@@ -43,7 +44,7 @@ def panel(
     *,
     weight_decays: Iterable[float] = WEIGHT_DECAYS,
     blocks: Iterable[int] = range(1, 21),
-    widths: Iterable[int] = (16, 32, 64, 128),
+    widths: Iterable[int] | None = (16, 32, 64, 128),
     seeds: Iterable[int] = range(5),
     learning_rates: Iterable[float] | None = None,
     test: Dataset | None = None,
@@ -60,7 +61,8 @@ def panel(
         How to train; the panel sets its weight decay, seed and learning rate.
     weight_decays, blocks, widths, seeds : iterable
         What the sliders offer. They start at the recipe's or the architecture's own value where
-        that is offered, else at the first.
+        that is offered, else at the first. ``widths=None`` leaves the width as it is, without a
+        slider: planar networks, whose width is that of the data, want it so.
     learning_rates : iterable of float, optional
         Adds a slider for the learning rate.
     test : Dataset, optional
@@ -90,7 +92,7 @@ def panel(
     choices = {
         "weight_decay": _choices(weight_decays, "weight_decays", non_negative),
         "blocks": _choices(blocks, "blocks", count),
-        "width": _choices(widths, "widths", count),
+        **({} if widths is None else {"width": _choices(widths, "widths", count)}),
         "seed": _choices(seeds, "seeds", lambda value, name: count(value, name, 0)),
     }
     if learning_rates is not None:
@@ -160,7 +162,7 @@ class Panel:
     box : ipywidgets.VBox
         Everything, as shown.
     sliders : dict of str to widget
-        One for each choice, by name: weight_decay, blocks, width, seed and perhaps learning_rate.
+        One for each choice, by name: weight_decay, blocks, seed, perhaps width and learning_rate.
     kind : widget
         The switch between plain network and ResNet (value: whether residual).
     model : Network or None
@@ -274,8 +276,7 @@ class Panel:
             residual=settings["residual"],
             seed=settings["seed"],
             device=data.images.device,
-            blocks=settings["blocks"],
-            width=settings["width"],
+            **{size: settings[size] for size in ("blocks", "width") if size in settings},
         )
         self.history, self.scores = {}, {}
         self.progress.value, self.progress.max = 0, recipe.epochs
@@ -303,17 +304,22 @@ class Panel:
 
     def _pictures(self, settings: Mapping[str, Any], test: Dataset) -> str:
         kind = "resnet" if settings["residual"] else "plain"
-        shown = slice(0, TRACKS_DRAWN)
+        images, labels = (probe_points(part, TRACKS_DRAWN) for part in (test.images, test.labels))
         # Figures without pyplot: the kernel's thread shows and closes whatever pyplot holds.
         figure = Figure(figsize=(plots.PAGE_WIDTH, 6.0), layout="constrained")
         upper, lower = figure.subfigures(2, 1, height_ratios=(2, 3))
         plots.training_curves({kind: self.history}, figure=upper)
-        track = record_tracks(self.model, test.images[shown])[-1]
-        plots.tracks_pca(track, test.labels[shown], points=None, kind=kind, ax=lower.subplots())
+        track = record_tracks(self.model, images)[-1]
+        planar = track.shape[2:] == (2,)
+        draw, where = (
+            (plots.tracks_2d, "in the plane")
+            if planar
+            else (partial(plots.tracks_pca, points=None), "on two principal components")
+        )
+        draw(track, labels, kind=kind, ax=lower.subplots())
         alt = (
             f"Above: loss, accuracy and line-shape score during training of {_in_words(settings)}. "
-            f"Below: the tracks of {len(test.labels[shown])} test points on two principal "
-            f"components. {_score_line(self.scores)}"
+            f"Below: the tracks of {len(labels)} test points {where}. {_score_line(self.scores)}"
         )
         return _image(figure, alt)
 

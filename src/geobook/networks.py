@@ -167,6 +167,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     network.name: network
     for network in (
         _fully_connected("digits", (1, 8, 8), 64, 10),
+        Architecture("plane", (2,), (Stage((2,), 10, hidden=32),), 2, norm="none"),
         Architecture("digits-conv", (1, 8, 8), (Stage((16, 8, 8), 5),), 10, head="pool"),
         _fully_connected("mnist", (1, 28, 28), 1000, 10),
         _fully_connected("fashion-mnist", (1, 28, 28), 1000, 10),

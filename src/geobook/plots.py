@@ -61,8 +61,10 @@ CLASS_COLOURS = (
 )  # fmt: skip
 """Ten colours for ten classes (Tol's muted scheme and a grey)."""
 
+_HATCHES = ("", "//", "..", "xx", "--", "\\\\", "oo")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+_LEVEL_LABELS = 4  # more labels below an axis than this stand aslant
 _RASTER_ABOVE = 400  # polylines in one figure above which vectors get heavier than pixels
 
 
@@ -645,6 +647,62 @@ def segment_bars(
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     ax.grid(axis="x", visible=False)
     ax.legend()
+    if title is not None:
+        ax.set_title(title)
+    return ax
+
+
+def share_bars(
+    values: Sequence[Any],
+    shares: Mapping[str, ArrayLike],
+    *,
+    ylabel: str,
+    xlabel: str,
+    legend: bool = True,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Draw what a whole consists of, as one stacked bar for every value.
+
+    Parameters
+    ----------
+    values : sequence of m
+        What stands below the bars.
+    shares : mapping of str to array (m,)
+        Parts from the bottom up, at most seven, by name; NaN for a value leaves its bar out.
+    ylabel, xlabel : str
+        Axis labels.
+    legend : bool
+        Whether to name the parts, below the axes: once is enough for several panels.
+    ax : Axes, optional
+        Where to draw.
+    title : str, optional
+        Title of the panel.
+
+    Raises
+    ------
+    ValueError
+        If there is no part, too many, or one of another length than `values`.
+    """
+    if not 0 < len(shares) <= len(_HATCHES):
+        raise ValueError(f"shares must hold 1 to {len(_HATCHES)} parts, not {len(shares)}")
+    ax = _own_axes(ax, 3.4)
+    below = np.zeros(len(values))
+    for place, (name, share) in enumerate(shares.items()):
+        heights = _numbers(share, f"shares[{name!r}]", 1)
+        if len(heights) != len(values):
+            raise ValueError(
+                f"shares[{name!r}] must hold {len(values)} numbers, one a value, not {len(heights)}"
+            )
+        ax.bar(range(len(values)), heights, 0.8, below, color=COLOURS[place], label=name,
+               hatch=_HATCHES[place], edgecolor="white", linewidth=0.6)  # fmt: skip
+        below = below + heights
+    slanted = {"rotation": 45} if len(values) > _LEVEL_LABELS else {}
+    ax.set_xticks(range(len(values)), [str(value) for value in values], **slanted)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(axis="x", visible=False)
+    if legend:
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     if title is not None:
         ax.set_title(title)
     return ax

@@ -19,6 +19,7 @@ from geobook.validation import Points, as_tensor, as_track, count, one_of, posit
 __all__ = ["Line", "Lines", "Plane", "key", "track_lines"]
 
 _COLOURS = 7
+_BAR = 10  # pixels
 _STEPS = (1, 2, 2.5, 5, 10)
 _ROLES = {"resnet": (0, False), "plain": (1, True)}
 
@@ -41,7 +42,8 @@ class Line:
     dots : bool
         Draw the points alone, not the line.
     width : float
-        Width of the line, or diameter of the dots, in pixels.
+        Width of the line, or diameter of the dots, in pixels. Lines above 10 are bars, with square
+        ends.
 
     Raises
     ------
@@ -309,7 +311,9 @@ def _widen(limits: tuple[float, float], length: float) -> tuple[float, float]:
 def _paint(line: Line) -> str:
     colour, _, dashed, _, width = line._look
     dash = ' stroke-dasharray="60 50"' if dashed else ""
-    return f'stroke="{colour}" style="stroke-width:{10 * width:g}"{dash}'
+    # A wide line is a bar: a round end would reach beyond its value.
+    ends = ";stroke-linecap:butt" if width > _BAR and not line.dots else ""
+    return f'stroke="{colour}" style="stroke-width:{10 * width:g}{ends}"{dash}'
 
 
 def key(lines: Sequence[Line]) -> str:

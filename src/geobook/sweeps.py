@@ -41,6 +41,7 @@ Collect = Callable[[Network, Iterable[Tensor]], Any]
 # What the numbers depend on: a run is not taken from a folder if any of these changed.
 _DECISIVE = (
     "networks", "tracks", "training", "stacks", "assignment", "transport", "scores", "evaluation",
+    "energy", "flows", "decomposition", "network_fields", "measurements",
 )  # fmt: skip
 # Networks of a stack: more no longer helps, and fewer share the work among processes better.
 _STACK = 9

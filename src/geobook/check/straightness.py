@@ -1,14 +1,9 @@
-"""Self-checks of the exercises: they test properties of an answer and say what is wrong with it.
-
-Each check takes the reader's answer and returns a `Verdict`, which is true for any correct answer
-and prints a hint otherwise. A blank answer (``...`` or ``None``) is told apart from a wrong one.
-"""
+"""Self-checks of the chapter on measuring straightness."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -17,72 +12,19 @@ import torch
 from torch import Tensor
 
 from geobook import controls, tracks
+from geobook.check._verdict import Verdict, agree, numbers_of
 from geobook.transport import optimal_assignment
 from geobook.validation import as_point_pair, as_track
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a check found: true if the answer is right.
-
-    Parameters
-    ----------
-    right : bool
-        Whether the answer is correct.
-    message : str
-        What was confirmed, or a hint on what is wrong.
-    """
-
-    right: bool
-    message: str
-
-    def __bool__(self) -> bool:
-        """Return whether the answer is right."""
-        return self.right
-
-    def __repr__(self) -> str:
-        """Return the verdict as one line."""
-        return f"{'Right' if self.right else 'Not yet'}: {self.message}"
-
-
-def _numbers(answer: Callable[..., Any], cases: list[tuple[Any, ...]]) -> list[float] | Verdict:
-    """Call `answer` on every case; a Verdict instead of numbers where that does not work."""
-    if not callable(answer):
-        return Verdict(False, f"the answer must be a function, not {type(answer).__name__}.")
-    values = []
-    for case in cases:
-        try:
-            value = answer(*case)
-        except Exception as error:
-            return Verdict(False, f"your function raised {type(error).__name__}: {error}.")
-        if value is None or value is Ellipsis:
-            return Verdict(False, "your function returns nothing yet.")
-        if not _is_number(value):
-            return Verdict(
-                False, f"your function must return one number, not {type(value).__name__}."
-            )
-        values.append(float(value))
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, Tensor | np.ndarray):
-        return math.prod(value.shape) == 1
-    return isinstance(value, int | float | np.number)
-
-
-def _agree(found: list[float], wanted: list[float], tolerance: float = 1e-4) -> bool:
-    return bool(np.allclose(found, wanted, rtol=tolerance, atol=tolerance))
 
 
 def line_shape_score(answer: Callable[[Tensor], float]) -> Verdict:
     """Check a function of a track (L+1, n, d) that computes its mean LSS, eq. (44)."""
     samples = [controls.independent_steps(segments, 6, 5, seed=segments) for segments in (2, 4, 9)]
-    found = _numbers(answer, [(sample,) for sample in samples])
+    found = numbers_of(answer, [(sample,) for sample in samples])
     if isinstance(found, Verdict):
         return found
     right = [float(tracks.line_shape_score(sample)) for sample in samples]
-    if _agree(found, right):
+    if agree(found, right):
         return Verdict(True, "the same score as geobook.line_shape_score on three random tracks.")
     mistakes = {
         "that is the line-shape ratio: every step must first be divided by its length.": [
@@ -98,7 +40,7 @@ def line_shape_score(answer: Callable[[Tensor], float]) -> Verdict:
         ],
     }
     for hint, wrong in mistakes.items():
-        if _agree(found, wrong):
+        if agree(found, wrong):
             return Verdict(False, hint)
     return Verdict(False, f"on a random track of two steps the score is {right[0]:.4f}, "
                           f"your function gives {found[0]:.4f}.")  # fmt: skip
@@ -107,13 +49,13 @@ def line_shape_score(answer: Callable[[Tensor], float]) -> Verdict:
 def score_of_mean_cosine(answer: Callable[[int, float], float]) -> Verdict:
     """Check the formula that gives the LSS of L steps whose mean pairwise cosine is c."""
     cases = [(2, 0.0), (5, 0.3), (10, -1 / 10), (20, 1.0)]
-    found = _numbers(answer, cases)
+    found = numbers_of(answer, cases)
     if isinstance(found, Verdict):
         return found
     right = [math.sqrt(L / (1 + (L - 1) * c)) for L, c in cases]
-    if _agree(found, right):
+    if agree(found, right):
         return Verdict(True, "sqrt(L) at c = 0, L at c = -1/L, and 1 at c = 1.")
-    if _agree(found, [value**2 for value in right]):
+    if agree(found, [value**2 for value in right]):
         return Verdict(False, "that is the square of the score.")
     return Verdict(False, f"two orthogonal steps have score sqrt(2) = {right[0]:.4f}, "
                           f"your formula gives {found[0]:.4f}.")  # fmt: skip
@@ -143,15 +85,15 @@ def best_swap(answer: Callable[[Tensor, Tensor], float]) -> Verdict:
     The saving of the pair i, j is |x_i - y_i|^2 + |x_j - y_j|^2 - |x_i - y_j|^2 - |x_j - y_i|^2.
     """
     cases = [(_cloud(seed, 7), _cloud(seed + 50, 7)) for seed in range(4)]
-    found = _numbers(answer, [*cases, (_cloud(9, 7), 3 * _cloud(9, 7))])
+    found = numbers_of(answer, [*cases, (_cloud(9, 7), 3 * _cloud(9, 7))])
     if isinstance(found, Verdict):
         return found
     right = [_best_swap(x, y) for x, y in [*cases, (_cloud(9, 7), 3 * _cloud(9, 7))]]
-    if _agree(found, right):
+    if agree(found, right):
         return Verdict(True, "positive where a swap helps, and never positive for x -> 3 x.")
-    if _agree(found, [-value for value in right]):
+    if agree(found, [-value for value in right]):
         return Verdict(False, "the sign is the other way round: a saving is positive.")
-    if _agree(found, [value / 2 for value in right]):
+    if agree(found, [value / 2 for value in right]):
         return Verdict(False, "a factor 2 is missing: |a - b|^2 holds the inner product twice.")
     return Verdict(False, f"on a random pair of clouds the best saving is {right[0]:.4f}, "
                           f"your function gives {found[0]:.4f}.")  # fmt: skip
@@ -183,21 +125,6 @@ def harmless_zero(pair: Any) -> Verdict:
     return Verdict(True, f"{values}: not one partner is right, and nearly nothing is lost.")
 
 
-def transition_weight_decay(answer: Callable[[list[float], float], float]) -> Verdict:
-    """Check the rule lambda* = (1 - momentum) / sum of the learning rates."""
-    cases = [([0.1] * 10, 0.0), ([0.05] * 100, 0.9), ([0.2, 0.1, 0.05], 0.5)]
-    found = _numbers(answer, cases)
-    if isinstance(found, Verdict):
-        return found
-    right = [(1 - momentum) / sum(rates) for rates, momentum in cases]
-    if _agree(found, right):
-        return Verdict(True, "the weights have time to decay by a factor e, once.")
-    if _agree(found, [1 / sum(rates) for rates, _ in cases]):
-        return Verdict(False, "momentum m makes every step count 1 / (1 - m) times.")
-    return Verdict(False, f"ten steps of 0.1 without momentum give 1, "
-                          f"your function gives {found[0]:.4f}.")  # fmt: skip
-
-
 def relative_score(answer: Callable[[float, int, bool], float]) -> Verdict:
     """Check a score of straightness that is 0 at the value of chance and 1 at a straight line.
 
@@ -208,7 +135,7 @@ def relative_score(answer: Callable[[float, int, bool], float]) -> Verdict:
     chance = {pair: controls.chance_line_shape_score(*pair) for pair in grid}
     between = [1 + share * (chance[p] - 1) for p in grid for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     cases = [(value, *grid[i // 5]) for i, value in enumerate(between)]
-    found = _numbers(answer, cases)
+    found = numbers_of(answer, cases)
     if isinstance(found, Verdict):
         return found
     for (segments, residual), values in zip(grid, np.reshape(found, (-1, 5)), strict=True):
