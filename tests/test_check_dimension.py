@@ -77,6 +77,12 @@ def share_of(d, e, blocks):
     return (2 * d * e + e**2) / (2 * d * e + e**2 + 2 * blocks * e**2)
 
 
+def steep_ramp(state):
+    radius = state[:, :2].norm(dim=1)
+    height = ((radius - 1.3) * 500).clamp(0, 1)
+    return torch.stack([torch.zeros_like(height), torch.zeros_like(height), height], dim=1)
+
+
 RIGHT = [
     (check.padding, pad),
     (check.padding, lambda x, size: torch.cat([torch.zeros(len(x), size - x.shape[1]), x], 1)),
@@ -85,6 +91,8 @@ RIGHT = [
     (check.separating_field, lift_by_another),
     (check.separating_field, lift_in_numpy),
     (check.separating_field, lift_while_turning),
+    (check.separating_field, lambda state: 100 * lift(state)),
+    (check.separating_field, steep_ramp),
     (check.smallest_dimension, smallest),
     (check.smallest_dimension, by_bisection),
     (check.weights_share, share_of),
