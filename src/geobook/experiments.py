@@ -11,7 +11,8 @@ import argparse
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,25 @@ import joblib
 
 from geobook import data, networks, planar, results, runtime
 from geobook.data import Dataset
+from geobook.degradation import descent_rows, equation_rows, penalty_rows, step_rows
 from geobook.evaluation import evaluate, settle_norms
-from geobook.measurements import flow_measures, planar_measures, projected_tracks
+from geobook.measurements import (
+    distance_measures,
+    flow_measures,
+    gauge_measures,
+    gradient_measures,
+    layer_measures,
+    planar_measures,
+    projected_tracks,
+    robustness_measures,
+)
 from geobook.sweeps import Outlook, Run, Sweep, outlook, sweep
 from geobook.training import Recipe, probe_points
 from geobook.validation import count, one_of
 
 _SCORES = ("lsr", "lss", "ots", "ots_low", "ots_high", "excess_cost", "wasserstein2")
 _REPORTED = ("accuracy", "test_accuracy", "lsr", "lss", "ots", "excess_cost")
-_SETTINGS = ("data", "norm", "branch_gain", "kind", "blocks", "weight_decay")
+_SETTINGS = ("data", "setting", "norm", "width", "branch_gain", "kind", "blocks", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,8 @@ class Plan:
         After how many epochs the histories have a score.
     pictured : tuple of str, optional
         Sweeps whose tracks are published, by name; without it those of the first.
+    also : dict of callables
+        What else is measured, under the name that it gets in the file.
     """
 
     train: Dataset
@@ -62,6 +75,7 @@ class Plan:
     seeds: tuple[int, ...]
     score_every: int
     pictured: tuple[str, ...] | None = None
+    also: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
     def columns(self, name: str) -> dict[str, Any]:
         """Return what all rows of that sweep say beside their settings."""
@@ -153,6 +167,7 @@ def run(
         "recipe": {"architecture": plan.architecture, **_recipe_fields(plan.recipe)},
         "points": {"train": len(plan.train), "test": len(plan.test)},
         "transition": plan.recipe.transition(len(plan.train)),
+        **_also(plan, jobs),
     }
 
 
@@ -242,6 +257,170 @@ def _energy(quick: bool, seeds: int) -> Plan:
     )
 
 
+def _distance(quick: bool, seeds: int) -> Plan:
+    decays = (0.0, 1e-2) if quick else (0.0, 3e-3, 1e-2, 3e-2, 1e-1)
+    cases = [("none", 5, decays), ("both", 5, decays), ("both", 20, (0.0, 1e-2))]
+    sweeps: dict[str, dict[str, Any]] = {
+        f"{norm}, {blocks} blocks": {
+            "architecture": networks.architecture("digits", norm=norm),
+            "weight_decays": own,
+            "blocks": (blocks,),
+            "collect": distance_measures,
+            "columns": {"norm": norm},
+        }
+        for norm, blocks, own in (cases[:2] if quick else cases)
+    }
+    return Plan(
+        train=data.load("digits", device="cpu"),
+        test=data.load("digits", "test", device="cpu"),
+        architecture="digits",
+        recipe=Recipe(epochs=4 if quick else 60, clip=1.0),
+        sweeps=sweeps,
+        seeds=tuple(range(count(seeds, "seeds"))),
+        score_every=20,
+        pictured=(),
+    )
+
+
+def _by_norm(quick: bool, seeds: int, sweeps: dict[str, dict[str, Any]]) -> Plan:
+    """Plan the sweeps on digits without norm and with batch norm after both maps."""
+    return Plan(
+        train=data.load("digits", device="cpu"),
+        test=data.load("digits", "test", device="cpu"),
+        architecture="digits",
+        recipe=Recipe(epochs=4 if quick else 60, clip=1.0),
+        sweeps={
+            f"{name}, {norm}": {
+                "architecture": networks.architecture("digits", norm=norm),
+                "columns": {"norm": norm},
+                **settings,
+            }
+            for norm in ("none", "both")
+            for name, settings in sweeps.items()
+        },
+        seeds=tuple(range(count(seeds, "seeds"))),
+        score_every=60,
+        pictured=(),
+    )
+
+
+def _gauge(quick: bool, seeds: int) -> Plan:
+    decays = (0.0, 1e-2) if quick else (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    wide = {"weight_decays": decays, "blocks": (5,), "collect": gauge_measures}
+    deep = {
+        "weight_decays": (0.0,) if quick else (0.0, 1e-2),
+        "blocks": (2,) if quick else (2, 10, 20),
+        "collect": gauge_measures,
+    }
+    return _by_norm(quick, seeds, {"weight decay": wide, "depth": deep})
+
+
+def _layers(quick: bool, seeds: int) -> Plan:
+    decays = (0.0, 1e-2) if quick else (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    sweeps = {"weight decay": {"weight_decays": decays, "collect": layer_measures}}
+    return _by_norm(quick, seeds, sweeps)
+
+
+def _degradation(quick: bool, seeds: int) -> Plan:
+    family, flat = networks.architecture("digits"), networks.architecture("digits", norm="none")
+    recipe = Recipe(epochs=3 if quick else 25)
+    clipped = replace(recipe, clip=1.0)
+    deep = (5,) if quick else (5, 20, 40)
+    plain, residual = {"residual": (False,)}, {"residual": (True,)}
+    adam = replace(recipe, optimizer="adamw", learning_rate=1e-3)
+    settings: dict[str, dict[str, Any]] = {
+        "learning rate 0.005": {**plain, "recipe": replace(recipe, learning_rate=0.005)},
+        "learning rate 0.2": {**plain, "recipe": replace(recipe, learning_rate=0.2)},
+        "gradients clipped": {**plain, "recipe": clipped},
+        "AdamW": {**plain, "recipe": adam},
+        "norm inside only": {**plain, "architecture": family.changed(norm="inner")},
+        "no norm, gain 1": {"architecture": flat, "recipe": clipped},
+        "no norm, gain 0.7": {
+            **plain, "architecture": flat.changed(branch_gain=0.5**0.5), "recipe": clipped
+        },
+        "no norm, gain 0.1": {
+            **residual, "architecture": flat.changed(branch_gain=0.1), "recipe": clipped
+        },
+    }  # fmt: skip
+    depths = (1, 5) if quick else (1, 2, 5, 10, 20, 40, 80)
+    sweeps: dict[str, dict[str, Any]] = {
+        "depth": {
+            "weight_decays": (0.0,),
+            "blocks": depths,
+            "collect": gradient_measures,
+            "columns": {"setting": "standard"},
+        },
+        "decay": {
+            "weight_decays": (1e-2, 3e-2),
+            "blocks": deep,
+            "columns": {"setting": "standard"},
+        },
+    }
+    for name, own in settings.items():
+        sweeps[name] = {
+            "weight_decays": (0.0,), "blocks": deep, **own, "columns": {"setting": name}
+        }  # fmt: skip
+    for own in sweeps.values():
+        own["ots"] = False
+    train, test = (data.load("digits", split, device="cpu") for split in ("train", "test"))
+    numbers = tuple(range(count(seeds, "seeds")))
+    four = [(chosen, kind) for chosen in (flat, family) for kind in (False, True)]
+    both = {"weight decay": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+            "energy": (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)}  # fmt: skip
+    forty = {"energy": (1e-5, 1e-4, 1e-3)}
+    if quick:
+        both, forty = {"weight decay": (1e-2,), "energy": (1e-3,)}, {"energy": (1e-3,)}
+    deepest = [(family.changed(blocks=deep[-1]), False)]
+    shapes = [(2, 4)] if quick else [(depth, 6) for depth in range(1, 6)]
+    stepped = (5,) if quick else (2, 5, 10, 20, 40)
+    rates = tuple(10.0**power for power in range(-7, 0))
+    return Plan(
+        train=train,
+        test=test,
+        architecture="digits",
+        recipe=recipe,
+        sweeps=sweeps,
+        seeds=numbers,
+        score_every=2,
+        pictured=(),
+        also={
+            "equations": partial(equation_rows, shapes, 2 if quick else 10),
+            "steps": partial(step_rows, train, family, stepped, rates, numbers),
+            "descent": partial(descent_rows, train, family, deep, (0.05,), 8, numbers),
+            "penalties": partial(penalty_rows, train, test, clipped, four, both, numbers),
+            "deep_penalties": partial(penalty_rows, train, test, recipe, deepest, forty, numbers),
+        },
+    )
+
+
+def _robustness(quick: bool, seeds: int) -> Plan:
+    decays, few = (0.0, 3e-3, 1e-2, 3e-2), (0.0, 1e-2, 3e-2)
+    sizes = ((5, 64, decays), (10, 64, few), (5, 32, few))
+    if quick:
+        sizes = ((2, 64, (0.0, 1e-2)),)
+    sweeps: dict[str, dict[str, Any]] = {
+        f"{norm}, {blocks} blocks of {width}": {
+            "architecture": networks.architecture("digits", norm=norm, blocks=blocks, width=width),
+            "weight_decays": own,
+            "points": 500,
+            "collect": robustness_measures,
+            "columns": {"norm": norm, "width": width},
+        }
+        for norm in ("none", "both")
+        for blocks, width, own in sizes
+    }
+    return Plan(
+        train=data.load("digits", device="cpu"),
+        test=data.load("digits", "test", device="cpu"),
+        architecture="digits",
+        recipe=Recipe(epochs=4 if quick else 60, clip=1.0),
+        sweeps=sweeps,
+        seeds=tuple(range(count(seeds, "seeds"))),
+        score_every=60,
+        pictured=(),
+    )
+
+
 _FLOWS = ("accuracy", "kinetic_energy", "wasserstein2_squared", "between_classes",
           "within_classes", "detour", "pace")  # fmt: skip
 
@@ -268,6 +447,55 @@ EXPERIMENTS: dict[str, Experiment] = {
         "much of the blocks' Jacobians is not symmetric.",
         _energy,
         _FLOWS,
+    ),
+    "gauge": Experiment(
+        "Plain and residual networks on scikit-learn's 8x8 digits, without norm and with batch "
+        "norm after both linear maps of a block: weight decay at 5 blocks, and depth at two weight "
+        "decays. Scores on all training points in the network's own coordinates, in random ones "
+        "and after alignment, with what alignment makes of shuffled states.",
+        _gauge,
+        ("accuracy", "lss", "lss_strangers", "lss_aligned", "lss_shuffled", "ots", "ots_aligned"),
+    ),
+    "layers": Experiment(
+        "Plain and residual networks of 5 blocks on scikit-learn's 8x8 digits, without norm and "
+        "with batch norm after both linear maps of a block, against weight decay: Lipschitz "
+        "constants of the blocks and of all blocks together, at 100 training points.",
+        _layers,
+        ("accuracy", "test_accuracy", "bound", "worst_block", "product", "whole", "relative"),
+    ),
+    "degradation": Experiment(
+        "Plain and residual networks on scikit-learn's 8x8 digits, from 1 to 80 blocks, with batch "
+        "norm after both linear maps of a block and under other settings: accuracy against depth, "
+        "what a gradient step does to the representations, descent block by block, and the "
+        "kinetic energy as the penalty in place of weight decay.",
+        _degradation,
+        ("accuracy", "test_accuracy", "loss", "lss"),
+    ),
+    "distance": Experiment(
+        "Plain and residual networks of 5 blocks on scikit-learn's 8x8 digits, without norm and "
+        "with batch norm after both linear maps of a block, against weight decay, and of 20 blocks "
+        "at two weight decays: how near the tracks of 30 000 pairs of training points come to each "
+        "other, against the bound of Theorem 1, and what noise does to the test points.",
+        _distance,
+        (
+            "accuracy",
+            "test_accuracy",
+            "noise_accuracy",
+            "ots",
+            "below",
+            "not_monotone",
+            "ratio_low",
+            "ratio_median",
+            "clearance_last",
+        ),
+    ),
+    "robustness": Experiment(
+        "Plain and residual networks on scikit-learn's 8x8 digits, without norm and with batch "
+        "norm after both linear maps of a block, against weight decay, of 5 and 10 blocks and of "
+        "two widths: accuracy under random noise and attacks, variation of the states, and "
+        "accuracy with replaced units, all on the test points.",
+        _robustness,
+        ("accuracy", "test_accuracy", "lss", "ots", "margin", "radius"),
     ),
 }
 
@@ -321,6 +549,13 @@ def _thinned(history: dict[str, list[Any]]) -> dict[str, list[Any]]:
     }
 
 
+def _also(plan: Plan, jobs: int | None) -> dict[str, Any]:
+    measure = joblib.Parallel(n_jobs=jobs or joblib.cpu_count())
+    return dict(
+        zip(plan.also, measure(joblib.delayed(call)() for call in plan.also.values()), strict=True)
+    )
+
+
 def _untrained(plan: Plan, jobs: int | None) -> list[dict[str, Any]]:
     cases = [
         (plan.settings(part), plan.columns(part), *case)
@@ -352,7 +587,7 @@ def _untrained_row(
         "kind": "ResNet" if residual else "plain",
         "blocks": network.architecture.stages[0].blocks,
         "seed": seed,
-        **_scores(evaluate(network, points)),
+        **_scores(evaluate(network, points, ots=settings.get("ots", True))),
         **_measures(settings["collect"](network, points)),
     }
 

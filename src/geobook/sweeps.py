@@ -42,6 +42,10 @@ Collect = Callable[[Network, Iterable[Tensor]], Any]
 _DECISIVE = (
     "networks", "tracks", "training", "stacks", "assignment", "transport", "scores", "evaluation",
     "energy", "flows", "decomposition", "network_fields", "measurements",
+    "alignment", "ridge",
+    "distances",
+    "gradients",
+    "robustness",
 )  # fmt: skip
 # Networks of a stack: more no longer helps, and fewer share the work among processes better.
 _STACK = 9

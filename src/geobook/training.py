@@ -321,11 +321,12 @@ class Trainer:
 
     def _step(self, chosen: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         labels = self.labels[chosen].flatten()
-        logits = self.model(self._inputs(chosen)).reshape(len(labels), -1)
+        outputs, penalties = self._forward(self._inputs(chosen))
+        logits = outputs.reshape(len(labels), -1)
         losses = functional.cross_entropy(logits, labels, reduction="none")
         losses = losses.view(-1, self.members).mean(0)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
+        (losses if penalties is None else losses + penalties).sum().backward()
         if self.recipe.clip is not None:
             self._clip(self.recipe.clip)
         self._decay(rate)
@@ -334,6 +335,10 @@ class Trainer:
         self.optimizer.step()
         hits = (logits.detach().argmax(1) == labels).view(-1, self.members).float().mean(0)
         return losses.detach(), hits
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and what is added to each network's loss (E,); see `geobook.penalties`."""
+        return self.model(inputs), None
 
     def _inputs(self, chosen: Tensor) -> Tensor:
         if self.members > 1:
