@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
+EXPERIMENTS := digits plane energy gauge degradation layers distance robustness
 export MPLCONFIGDIR ?= $(CURDIR)/_build/matplotlib
 
 .DEFAULT_GOAL := help
@@ -43,7 +44,7 @@ bench: environment ## ratios against named alternatives
 	$(RUN) benchmarks/sweep.py && $(RUN) benchmarks/dynamic.py && $(RUN) benchmarks/assignment.py
 
 results: environment ## run again what results/ holds
-	for name in digits plane energy; do $(RUN) -m geobook reproduce $$name --out results || exit 1; done
+	for name in $(EXPERIMENTS); do $(RUN) -m geobook reproduce $$name --out results || exit 1; done
 
 serve: environment ## build again at every change, show on this machine
 	@$(RUN) scripts/serve.py

@@ -1,7 +1,11 @@
 """The rows that the experiment on depth publishes."""
 
+from functools import partial
+
 import geobook
-from geobook import Recipe, degradation
+from geobook import Recipe, degradation, experiments
+from geobook.experiments import EXPERIMENTS, Experiment, Plan
+from geobook.measurements import gradient_measures
 
 DIGITS = geobook.data.load("digits").subset(120)
 FAMILY = geobook.architecture("digits", blocks=2)
@@ -59,3 +63,31 @@ def test_equation_rows_know_what_linear_regression_can_do():
     assert [row["points"] for row in rows] == [1, 2, 3, 6]
     assert [row["fitted"] for row in rows] == [1.0, 1.0, 1.0, 0.0]
     assert {row["claimed"] for row in rows} == {row["bound"] for row in rows} == {3}
+
+
+def toy(quick, seeds):
+    sweeps = {
+        "steps": {
+            "weight_decays": (0.0,),
+            "blocks": (2,),
+            "ots": False,
+            "collect": gradient_measures,
+            "columns": {"setting": "standard"},
+        }
+    }
+    more = {"equations": partial(degradation.equation_rows, [(1, 2)], 2)}
+    recipe = Recipe(epochs=1, batch_size=40)
+    return Plan(DIGITS, DIGITS, "digits", recipe, sweeps, (0,), 1, (), more)
+
+
+def test_an_experiment_keeps_steps_and_whatever_else_it_measures(monkeypatch, tmp_path):
+    monkeypatch.setitem(EXPERIMENTS, "toy", Experiment("A toy.", toy))
+    found = experiments.run("toy", seeds=1, jobs=1, work=tmp_path, progress=False)
+    assert found["equations"] == degradation.equation_rows([(1, 2)], 2)
+    for row in [*found["runs"], *found["untrained"]]:
+        assert row["setting"] == "standard"
+        assert row["ots"] is None
+        for name in ("step_cosine", "own_cosine", "step_alignment", "cross_talk"):
+            assert len(row[name]) == 2
+        assert min(row["step_alignment"]) > 0
+        assert max(row["own_cosine"]) <= 1

@@ -121,6 +121,7 @@ def test_plans_of_all_experiments():
         for part in full.sweeps:
             decays = full.settings(part)["weight_decays"]
             assert list(decays) == sorted(set(decays))
+        assert any(0.0 in full.settings(part)["weight_decays"] for part in full.sweeps)
         assert experiment.about
     digits = EXPERIMENTS["digits"].plan(False, 3)
     assert (len(digits.train), len(digits.test)) == (1437, 360)

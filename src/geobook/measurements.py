@@ -292,13 +292,14 @@ def gauge_measures(model: Network, points: Iterable[Tensor]) -> dict[str, Any]:
     -------
     dict
         lss_strangers, lss_turned: what the lengths of the states alone give, and the mean of four
-        random turns of the network's symmetry_group; lss_, lsr_, ots_, excess_aligned: of the
-        orthogonally aligned tracks; lss_held_out, ots_held_out and, in the network's own
-        coordinates, ots_half; lss_signed: aligned by permutations and signs; lss_centred: with
-        turns from centred clouds; lss_centred_states: all layers' means taken off before the
-        alignment; lss_shuffled, lss_shuffled_classes: of shuffled states, aligned, with centred
-        states lss_shuffled_centred; energy_kept: aligned kinetic energy over the network's own;
-        state_cosine: mean cosine of the states of two different layers.
+        random turns of the network's symmetry_group; ``lss_aligned``, ``lsr_aligned``,
+        ``ots_aligned``, ``excess_aligned``: of the orthogonally aligned tracks; lss_held_out,
+        ots_held_out and, in the network's own coordinates, ots_half; lss_signed: aligned by
+        permutations and signs; lss_centred: with turns from centred clouds; lss_centred_states:
+        all layers' means taken off before the alignment; lss_shuffled, lss_shuffled_classes: of
+        shuffled states, aligned, with centred states lss_shuffled_centred; energy_kept: aligned
+        kinetic energy over the network's own; state_cosine: mean cosine of the states of two
+        different layers.
     """
     images, labels = points
     where = next(model.parameters()).device

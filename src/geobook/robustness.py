@@ -433,7 +433,7 @@ class UnitReplacement:
     @property
     def by_layer(self) -> Tensor:
         """Accuracy over all points in %, shape (L, units)."""
-        weights = self.points / self.points.sum()
+        weights = self.points.double() / self.points.sum()
         return (self.right.nan_to_num() * weights).sum(2)
 
     @property
