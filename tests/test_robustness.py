@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from geobook import build, robustness
+from geobook import build, data, measurements, robustness, training
+from geobook.alignment import procrustes
 from geobook.evaluation import settle_norms
 from geobook.robustness import (
     accuracy_curve,
@@ -111,15 +112,22 @@ def test_attacks_of_a_linear_network_are_known():
             assert accuracy_curve(model, (x, labels), [strength], attack) == [right]
 
 
-def test_fgsm_survives_a_network_that_is_very_sure():
-    # In single precision 1 - p is 0 here, and the gradient of the right logit with it.
-    model = Linear([25.0])
-    x, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
-    torch.testing.assert_close(fgsm(model, x, labels, 0.25), torch.tensor([[0.75], [-0.75]]))
-    with torch.no_grad():
-        model.weight.mul_(1e4)
-    assert torch.equal(fgsm(model, x, labels, 0.25), x)
-    assert not torch.equal(fgsm(model, x, labels, 0.25, loss="margin"), x)
+def test_no_network_is_too_sure_for_fgsm():
+    model = network(norm="none").double()
+    x, labels = points(20)
+    x = x.double()
+    moved = fgsm(model, x, labels, 0.1)
+    for factor in (1e2, 1e4):
+        with torch.no_grad():
+            for parameter in model.head[-1].parameters():
+                parameter.mul_(factor)
+        # the classes' order is kept, so where one wrong class leads by far nothing may change
+        sure = fgsm(model, x, labels, 0.1, loss="margin")
+        torch.testing.assert_close(fgsm(model, x, labels, 0.1), sure)
+    assert (moved != sure).double().mean() < 0.3
+    inputs = x.clone().requires_grad_()
+    nn.functional.cross_entropy(model(inputs), model(x).argmax(1), reduction="sum").backward()
+    assert float(inputs.grad.abs().max()) == 0  # what automatic differentiation is left with
 
 
 @pytest.mark.parametrize("attack", [fgsm, pgd, strongest])
@@ -296,6 +304,28 @@ def test_alignment_undoes_a_change_of_coordinates(fill):
     assert before.by_layer.max() < 90
 
 
+def test_alignment_is_replacement_in_another_network_of_the_same_function():
+    model, (x, _) = network(False, norm="none"), points(300)
+    labels = model(x).argmax(1)
+    track = record_tracks(model, x)[0]
+    turn = procrustes(track[2], track[1], centred=True).float()
+    shift = track[2].mean(0) - turn @ track[1].mean(0)
+    other = copy.deepcopy(model)
+    ahead, behind = other.stages[0][0].second, other.stages[0][1].first
+    with torch.no_grad():
+        ahead.weight.copy_(turn @ ahead.weight)
+        ahead.bias.copy_(turn @ ahead.bias + shift)
+        behind.weight.copy_(behind.weight @ turn.T)
+        behind.bias.sub_(behind.weight @ shift)
+    torch.testing.assert_close(other(x), model(x), atol=1e-3, rtol=1e-3)
+    units = (0, 8, 32, 64)
+    own = replace_units(other, (x, labels), units=units).by_layer[1]
+    aligned = replace_units(model, (x, labels), units=units, fill="aligned").by_layer[1]
+    torch.testing.assert_close(own, aligned, atol=1.0, rtol=0)
+    before = replace_units(model, (x, labels), units=units).by_layer[1]
+    assert float((before - aligned).abs().max()) > 5
+
+
 def test_channels_of_convolutions_are_units():
     model = settle_norms(build("digits-conv", blocks=2, seed=0), points(100)[0])
     data = points(60)
@@ -395,6 +425,34 @@ def test_hooks_are_removed_after_an_error_behind_the_block():
     with pytest.raises(RuntimeError, match="on purpose"):
         replace_units(model, (x, labels), units=(4, 8))
     assert_untouched(before, state_of(model))
+
+
+# --- what is published ----------------------------------------------------------------------------
+
+
+def test_robustness_measures_of_a_trained_network_and_of_one_that_knows_nothing():
+    train = data.load("digits", device="cpu")
+    network = build("digits", blocks=1, width=16)
+    assert measurements.robustness_measures(settle_norms(network, train.images), train) == {}
+    training.train(network, train, training.Recipe(epochs=3), score_points=0, progress=False)
+    found = measurements.robustness_measures(network, train)
+    assert len(found["noise"]) == len(found["noise_right"]) == len(measurements.NOISE)
+    for attack in ("fgsm", "pgd", "strongest"):
+        assert len(found[attack]) == len(measurements.STRENGTHS)
+        assert found[attack] == sorted(found[attack], reverse=True)
+    assert found["strongest"][0] <= found["pgd"][0] <= found["fgsm"][0] + 1
+    assert found["pgd"][1] <= found["clamped"]
+    assert set(found["units"]) == {"before", "aligned", "mean", "zero"}
+    for curve in (*found["units"].values(), found["units_random"]):
+        assert len(curve) == len(measurements.UNIT_SHARES)
+        assert curve[0] == pytest.approx(found["units_random"][0])
+    assert found["units_random"][-1] == pytest.approx(found["units"]["before"][-1])
+    for name in ("variation_noise", "variation_fgsm_spread"):
+        assert len(found[name]) == 2
+    assert found["margin"] > 0
+    assert found["radius"] > 0
+    with pytest.raises(TypeError, match="points must be a geobook Dataset"):
+        measurements.robustness_measures(network, (train.images, train.labels))
 
 
 # --- bad input ------------------------------------------------------------------------------------
